@@ -1,0 +1,292 @@
+"""Start the shim of an attempt, find it again after a restart, and talk to it.
+
+The shim does not need this link: closing it, or killing the agent, disturbs nothing. Everything that a link tells it
+tells again from the first event on after `ShimLink.attach`, so events are idempotent for the reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import runner_agent
+from runner_agent.shim import codec, protocol
+from runner_agent.shim.messages import (
+    AttemptStart,
+    Exited,
+    ExitRecord,
+    Outcome,
+    Phase,
+    Progress,
+    Reason,
+    Result,
+    ShimEvent,
+    ShimGone,
+    Spooled,
+    Started,
+    StepEnded,
+    StepKind,
+    StepRecord,
+    StepStart,
+    StopMark,
+    StopPhase,
+    Usage,
+)
+from runner_agent.shim.wire import event_from_frame
+
+__all__ = [
+    "AttemptStart", "ExitRecord", "Exited", "ForkServer", "ForkServerGone", "Outcome", "Phase", "Progress", "Reason",
+    "Result", "ShimEvent", "ShimGone", "ShimLink", "ShimRefused", "Spooled", "Started", "StepEnded", "StepKind",
+    "StepRecord", "StepStart", "StopMark", "StopPhase", "UnknownShimVersion", "Usage",
+]  # fmt: skip
+
+ANSWER_TIMEOUT_S = 30.0
+SPAWN_TIMEOUT_S = 20.0
+
+
+class ForkServerGone(ConnectionError):
+    """The fork server cannot be reached or left before it answered; `connect_or_spawn` gets a new one."""
+
+
+class ShimRefused(RuntimeError):
+    """The shim did not start the attempt, or is not the one that was asked for; the text says why.
+
+    Nothing was executed. The run directory tells what holds now (`run_directory.settle`).
+    """
+
+
+class UnknownShimVersion(ShimRefused):
+    """A live shim speaks a protocol that this agent does not know: leave it alone until it has ended."""
+
+
+class _Connection:
+    """A stream of frames over a unix socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def open(cls, directory: Path, name: str) -> _Connection:
+        reader, writer = await asyncio.open_unix_connection(sock=protocol.connect(str(directory), name))
+        return cls(reader, writer)
+
+    async def send(self, kind: str, body: codec.JsonObject | None = None) -> None:
+        self._writer.write(protocol.encode_frame(kind, body))
+        await self._writer.drain()
+
+    async def receive(self) -> codec.JsonObject | None:
+        """The next frame; None when the other end has closed, cleanly or not."""
+        try:
+            size = protocol.frame_length(await self._reader.readexactly(4))
+            if size > protocol.MAX_FRAME_BYTES:
+                raise codec.BadMessage("a frame from the shim is too large")
+            return protocol.decode_payload(await self._reader.readexactly(size))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return None
+
+    async def expect(self, kind: str) -> codec.JsonObject:
+        """The next frame, which must be a `kind`. Raises ShimRefused, ForkServerGone or TimeoutError."""
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            frame = await self.receive()
+        if frame is None:
+            raise ForkServerGone(f"the other end closed before it sent {kind!r}")
+        if frame["type"] == "refused":
+            failure = UnknownShimVersion if frame.get("code") == "VERSION" else ShimRefused
+            raise failure(str(frame.get("message", "no reason given")))
+        if frame["type"] != kind:
+            raise codec.BadMessage(f"expected {kind!r}, got {frame['type']!r}")
+        return frame
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class ShimLink:
+    """A connection to a live shim. One task iterates `events`; the other calls may come from any task of the loop."""
+
+    def __init__(self, run_directory: Path, connection: _Connection, shim_pid: int) -> None:
+        self.run_directory = run_directory
+        self.shim_pid = shim_pid
+        self._connection = connection
+
+    @classmethod
+    async def attach(cls, run_directory: Path, *, run_id: str, epoch: int) -> ShimLink:
+        """Connect to the shim that holds `run_directory`.
+
+        Raises OSError (nobody listens: it has just ended or not yet begun to listen; look at the directory again),
+        ShimRefused (it is another attempt's), UnknownShimVersion (keep it and wait), TimeoutError.
+        """
+        connection = await _Connection.open(run_directory, protocol.CONTROL_SOCKET)
+        try:
+            await connection.send("attach", {"version": protocol.PROTOCOL_VERSION, "run_id": run_id, "epoch": epoch})
+            attached = await connection.expect("attached")
+            _check_version(attached)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(run_directory, connection, _number(attached, "pid"))
+
+    async def stop(self, reason: Reason, signal: int, grace_s: float) -> None:
+        """Ask for a stop. Repeats are harmless; only a shorter grace changes something. `StopPhase` events answer.
+
+        Raises ConnectionError when the shim is gone.
+        """
+        await self._connection.send("stop", {"reason": reason.value, "signal": signal, "grace_s": grace_s})
+
+    async def renew(self, loss_deadline_boottime_ns: int | None) -> None:
+        """Move the loss deadline (CLOCK_BOOTTIME ns; None: never). Raises ConnectionError when the shim is gone."""
+        await self._connection.send("renew", {"loss_deadline_boottime_ns": loss_deadline_boottime_ns})
+
+    async def add_mask(self, value: bytes) -> None:
+        """Mask one more secret from now on; returns once it is in force.
+
+        Raises ShimRefused for a value that is too short to mask, OSError when the shim is gone.
+        """
+        connection = await _Connection.open(self.run_directory, protocol.CONTROL_SOCKET)
+        try:
+            await connection.send("add_mask", {"value": codec.to_json(value)})
+            await connection.expect("masked")
+        finally:
+            connection.close()
+
+    async def events(self) -> AsyncIterator[ShimEvent]:
+        """Every event from the attempt's first, then live ones; ends with Exited or ShimGone. Call it once.
+
+        `Spooled` is coalesced by the shim; a slow reader holds nothing back but its own socket buffer.
+        """
+        while (frame := await self._connection.receive()) is not None:
+            event = event_from_frame(frame)
+            if event is None:
+                continue  # told by a newer shim, to newer agents
+            yield event
+            if isinstance(event, Exited):
+                return
+        yield ShimGone()
+
+    def close(self) -> None:
+        """Drop the link. The shim does not mind."""
+        self._connection.close()
+
+
+class ForkServer:
+    """The process above this host's shims. It outlives the agent; a new agent adopts it."""
+
+    def __init__(self, state_directory: Path, pid: int) -> None:
+        self.state_directory = state_directory
+        self.pid = pid
+
+    @classmethod
+    async def connect_or_spawn(cls, state_directory: Path, *, use_cgroups: bool = True) -> ForkServer:
+        """Adopt the fork server of `state_directory`, or start one. One of another build is asked to retire first.
+
+        Raises ForkServerGone if none answers within SPAWN_TIMEOUT_S, OSError if the directory is unusable.
+        """
+        async with asyncio.timeout(SPAWN_TIMEOUT_S):
+            pid = await cls._adopt(state_directory)
+            if pid is None:
+                pid = await cls._spawn(state_directory, use_cgroups)
+        return cls(state_directory, pid)
+
+    async def start(self, run_directory: Path, start: AttemptStart) -> ShimLink:
+        """Fork a shim for the accepted attempt in `run_directory` and hand it the start; the steps begin at once.
+
+        Raises ForkServerGone, ShimRefused (directory held, tombstone, already started, disk full), TimeoutError.
+        After any of them nothing is known to run: settle the run directory before another try.
+        """
+        try:
+            connection = await _Connection.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
+        except OSError as error:
+            raise ForkServerGone(f"the fork server does not answer: {error}") from error
+        try:
+            await connection.send("fork", {"version": protocol.PROTOCOL_VERSION, "run_directory": run_directory.name})
+            ready = await connection.expect("ready")
+            await connection.send("start", {"start": codec.to_json(start)})
+            await connection.expect("accepted")
+        except ConnectionError as error:
+            connection.close()
+            raise ForkServerGone(str(error)) from error
+        except BaseException:
+            connection.close()
+            raise
+        return ShimLink(run_directory, connection, _number(ready, "pid"))
+
+    async def is_alive(self) -> bool:
+        """Whether the fork server still answers; ask now and then and call `connect_or_spawn` again if not."""
+        try:
+            return await self._adopt(self.state_directory) == self.pid
+        except (OSError, TimeoutError, codec.BadMessage):
+            return False
+
+    async def retire(self) -> None:
+        """Tell it to take no more attempts and to leave with its last shim."""
+        connection = await _Connection.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
+        try:
+            await connection.send("retire")
+            await connection.expect("retiring")
+        finally:
+            connection.close()
+
+    @classmethod
+    async def _adopt(cls, state_directory: Path) -> int | None:
+        """The pid of a fork server of this very build; None if there is none. Another build's is told to retire."""
+        try:
+            connection = await _Connection.open(state_directory, protocol.FORK_SERVER_SOCKET)
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        try:
+            await connection.send("hello", {"version": protocol.PROTOCOL_VERSION})
+            answer = await connection.expect("fork_server")
+            if answer.get("build") == build_id():
+                return _number(answer, "pid")
+            await connection.send("retire")
+            await connection.expect("retiring")
+            return None
+        except ForkServerGone:
+            return None
+        finally:
+            connection.close()
+
+    @classmethod
+    async def _spawn(cls, state_directory: Path, use_cgroups: bool) -> int:
+        root = str(Path(runner_agent.__file__).resolve().parent.parent)
+        bootstrap = f"import sys; sys.path.append({root!r}); from runner_agent.shim.fork_server import main; main()"
+        arguments = [str(state_directory), build_id(), "cgroups" if use_cgroups else "no-cgroups"]
+        starter = await asyncio.create_subprocess_exec(
+            sys.executable, "-I", "-S", "-c", bootstrap, *arguments,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            start_new_session=True, env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}, cwd="/",
+        )  # fmt: skip
+        _, errors = await starter.communicate()
+        pid = await cls._adopt(state_directory)
+        if pid is None:
+            raise ForkServerGone(f"the fork server did not start: {errors.decode(errors='replace').strip()[-2000:]}")
+        return pid
+
+
+@functools.cache
+def build_id() -> str:
+    """Names the installed code (once per agent): a fork server of another build is replaced after an upgrade."""
+    package = Path(runner_agent.__file__).parent / "shim"
+    digest = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        digest.update(source.read_bytes())
+    return f"{protocol.PROTOCOL_VERSION}-{digest.hexdigest()[:16]}"
+
+
+def _check_version(frame: codec.JsonObject) -> None:
+    version = _number(frame, "version")
+    if not protocol.OLDEST_VERSION <= version <= protocol.PROTOCOL_VERSION:
+        raise UnknownShimVersion(f"the shim speaks version {version}")
+
+
+def _number(frame: codec.JsonObject, name: str) -> int:
+    value = frame.get(name)
+    if not isinstance(value, int):
+        raise codec.BadMessage(f"{name} is not a number")
+    return value

@@ -1,0 +1,134 @@
+"""Frames on the unix sockets: a length (4 bytes, little endian) and a JSON object. Also how long socket paths shrink.
+
+Conversation of an agent with the fork server, and then, on the same connection, with the shim that was forked for it
+(so that no secret ever passes through the fork server):
+
+    agent:       fork {version, run_directory}         fork server:  refused {message} | nothing
+    shim:        ready {version, pid} | refused {message}
+    agent:       start {start}                         shim:         accepted {} | refused {message}
+    then events, and from the agent: stop, renew, add_mask.
+
+A later agent connects to the shim's own socket: attach {version, run_id, epoch} -> attached {version, pid, offset} |
+refused {message}, then every event from the first on is told again. Version N speaks N-1; a shim of an unknown
+version is left alone, and SIGTERM is the stop that needs no version.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+
+from runner_agent.shim.codec import BadMessage, JsonObject
+
+PROTOCOL_VERSION = 1
+OLDEST_VERSION = 1
+MAX_FRAME_BYTES = 48 << 20
+SMALL_FRAME_BYTES = 512 << 10
+CONTROL_SOCKET = "control"
+FORK_SERVER_SOCKET = "fork"
+_LENGTH = struct.Struct("<I")
+_CREDENTIALS = struct.Struct("3i")
+_ADDRESS_BYTES = 107
+
+
+def encode_frame(kind: str, body: JsonObject | None = None) -> bytes:
+    """One frame. `kind` goes into the object as `type`."""
+    payload = json.dumps({"type": kind, **(body or {})}, separators=(",", ":")).encode("ascii")
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class FrameBuffer:
+    """Bytes in, whole frames out. A frame above `limit_bytes` raises BadMessage."""
+
+    def __init__(self, limit_bytes: int = SMALL_FRAME_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Add what was read."""
+        self._held += data
+
+    def next_frame(self) -> JsonObject | None:
+        """The next whole frame, or None until more bytes have come."""
+        if len(self._held) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack_from(self._held)
+        if size > self.limit_bytes:
+            raise BadMessage(f"a frame of {size} bytes is above the limit of {self.limit_bytes}")
+        end = _LENGTH.size + size
+        if len(self._held) < end:
+            return None
+        payload = bytes(self._held[_LENGTH.size : end])
+        del self._held[:end]
+        return decode_payload(payload)
+
+
+def frame_length(head: bytes) -> int:
+    """The payload length that the first four bytes of a frame announce."""
+    (size,) = _LENGTH.unpack(head)
+    return int(size)
+
+
+def decode_payload(payload: bytes) -> JsonObject:
+    """The object in a frame. Raises BadMessage."""
+    try:
+        value = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise BadMessage("a frame is not JSON") from None
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise BadMessage("a frame is not an object with a type")
+    return value
+
+
+def peer_is_us(connection: socket.socket) -> bool:
+    """Whether the other end runs as our own user (SO_PEERCRED), or as root."""
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, uid, _ = _CREDENTIALS.unpack(raw)
+    return uid in (os.geteuid(), 0)
+
+
+def listen(path: str, backlog: int = 64) -> socket.socket:
+    """A non-blocking unix socket with mode 0600, in place of what a dead owner left. Relative paths are fine."""
+    if os.path.lexists(path):
+        os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(path)
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    listener.listen(backlog)
+    listener.setblocking(False)
+    return listener
+
+
+def connect(directory: str, name: str) -> socket.socket:
+    """Connect to the socket `name` in `directory`, however long that path is. The socket comes back non-blocking.
+
+    Raises OSError (ENOENT, ECONNREFUSED: nobody listens; EPERM: another user's process listens).
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # A unix address holds 107 bytes; through /proc the directory costs only its descriptor's number.
+        connection.connect(f"/proc/self/fd/{directory_fd}/{name}")
+        if not peer_is_us(connection):
+            raise PermissionError(errno.EPERM, "the socket belongs to another user", name)
+        connection.setblocking(False)
+    except BaseException:
+        connection.close()
+        raise
+    finally:
+        os.close(directory_fd)
+    return connection
+
+
+def fits_in_address(path: str) -> bool:
+    """Whether a program can bind or connect to this path as it is."""
+    return len(os.fsencode(path)) <= _ADDRESS_BYTES
