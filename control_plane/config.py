@@ -1,0 +1,176 @@
+"""Settings of the control plane: flags over environment over a TOML file over defaults; an unknown key is an error."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+ENVIRONMENT_PREFIX = "BANKSMAN_SERVER_"
+SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
+
+LogFormat = Literal["auto", "json", "console"]
+
+
+class ConfigError(Exception):
+    """A setting that cannot be used; the text names the key and where it came from."""
+
+
+def default_state_dir(environment: Mapping[str, str]) -> str:
+    """Where state lives unless told otherwise: $XDG_STATE_HOME/banksman/server."""
+    home = environment.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return os.path.join(home, "banksman", "server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings. Durations end in _s, sizes in _bytes."""
+
+    state_dir: str
+    # HOST:PORT; port 0 takes a free one and admin.json says which.
+    listen: str = "127.0.0.1:7070"
+    # Plaintext on an address that other hosts can reach.
+    insecure: bool = False
+    log_level: str = "info"
+    log_format: str = "auto"
+    # Allows margins and periods that are too short to be safe.
+    testing: bool = False
+
+    offer_timeout_s: float = 10.0
+    stop_resend_s: float = 5.0
+    heartbeat_min_s: float = 5.0
+    # Sessions per second of heartbeat period, so that heartbeats cost the same with any number of runners.
+    heartbeats_per_s: float = 500.0
+    loss_margin_s: float = 30.0
+    loss_margin_ratio: float = 0.002
+    hello_timeout_s: float = 10.0
+    stop_grace_s: float = 5.0
+    credential_lifetime_s: float = 3600.0
+
+    request_id_keep_s: float = 86_400.0
+    change_keep_s: float = 7 * 86_400.0
+    run_keep_s: float = 90 * 86_400.0
+    log_keep_s: float = 30 * 86_400.0
+    log_keep_bytes: int = 50 << 30
+    # Below this much free disk nothing is acknowledged any more.
+    disk_reserve_bytes: int = 64 << 20
+
+    max_sessions: int = 10_000
+    outbox_bytes: int = 8 << 20
+    log_window_bytes: int = 4 << 20
+    max_chunk_bytes: int = 64 << 10
+
+    @property
+    def state_path(self) -> Path:
+        """The state directory as a path."""
+        return Path(self.state_dir)
+
+    @property
+    def host_port(self) -> tuple[str, int]:
+        """`listen`, taken apart; an IPv6 host has lost its brackets."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+KEYS = {field.name: str(field.type) for field in dataclasses.fields(Settings)}
+
+
+def load(
+    flags: Mapping[str, str | bool | None], environment: Mapping[str, str], config_file: str | None = None
+) -> Settings:
+    """Put the settings together.
+
+    Args:
+        flags: by key; None means not given.
+        environment: the process environment; only BANKSMAN_SERVER_* is looked at.
+        config_file: a TOML file, else BANKSMAN_SERVER_CONFIG, else none.
+    Raises:
+        ConfigError: unknown key, wrong type, or a value that makes no sense. All problems are named at once.
+    """
+    problems: list[str] = []
+    values: dict[str, str | int | float | bool] = {"state_dir": default_state_dir(environment)}
+    path = config_file or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
+    if path:
+        for key, value in _read_toml(path).items():
+            _take(values, problems, key, value, source=path)
+    for name, text in sorted(environment.items()):
+        if name.startswith(ENVIRONMENT_PREFIX) and name != ENVIRONMENT_PREFIX + "CONFIG":
+            _take(values, problems, name.removeprefix(ENVIRONMENT_PREFIX).lower(), text, source=name)
+    for key, flag in flags.items():
+        if flag is not None:
+            _take(values, problems, key, flag, source=f"--{key.replace('_', '-')}")
+    if problems:
+        raise ConfigError("; ".join(problems))
+    settings = Settings(**values)  # type: ignore[arg-type]
+    _check(settings)
+    return settings
+
+
+def _read_toml(path: str) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration file {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+
+
+def _take(
+    values: dict[str, str | int | float | bool], problems: list[str], key: str, value: object, *, source: str
+) -> None:
+    """Convert one value to its field's type and store it; what is wrong goes to `problems`."""
+    if key not in KEYS:
+        problems.append(f"unknown setting {key!r} in {source}")
+        return
+    wanted = KEYS[key]
+    converted = _from_text(wanted, value) if isinstance(value, str) else value
+    if wanted == "float" and isinstance(converted, int) and not isinstance(converted, bool):
+        converted = float(converted)
+    if not isinstance(converted, str | int | float | bool) or type(converted) is not SCALARS[wanted]:
+        problems.append(f"{key} in {source} must be a {wanted}, not {value!r}")
+        return
+    values[key] = converted
+
+
+def _from_text(wanted: str, text: str) -> object:
+    """Read a number or a truth value from text; text that is neither stays text, which then has the wrong type."""
+    if wanted == "bool":
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(text.lower(), text)
+    if wanted in ("int", "float"):
+        try:
+            return SCALARS[wanted](text)
+        except ValueError:
+            return text
+    return text
+
+
+def _check(settings: Settings) -> None:
+    problems = [
+        f"{name} must be a positive number, not {value}"
+        for name in KEYS
+        if isinstance(value := getattr(settings, name), int | float)
+        and not isinstance(value, bool)
+        and not (math.isfinite(value) and value > 0)
+    ]
+    host, _, port = settings.listen.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        problems.append(f"listen must be HOST:PORT, not {settings.listen!r}")
+    if settings.log_level not in ("debug", "info", "warning", "error"):
+        problems.append(f"log_level must be debug, info, warning or error, not {settings.log_level!r}")
+    if settings.log_format not in ("auto", "json", "console"):
+        problems.append(f"log_format must be auto, json or console, not {settings.log_format!r}")
+    if not settings.testing:
+        floors = {"loss_margin_s": 30.0, "loss_margin_ratio": 0.002, "heartbeat_min_s": 1.0}
+        problems += [
+            f"{name} below {floor} is not safe; it is accepted only with testing = true"
+            for name, floor in floors.items()
+            if getattr(settings, name) < floor
+        ]
+    if problems:
+        raise ConfigError("; ".join(problems))

@@ -1,0 +1,1 @@
+"""Handing runs over: live sessions, offers and stops, and the clocks that watch over them."""
