@@ -52,7 +52,7 @@ class Reason(StrEnum):
 
 
 class Phase(StrEnum):
-    """How far a stop has come. KILLED means that nothing of the tree was left to kill, not that it was proven empty."""
+    """How far a stop has come. KILLED: SIGKILL went to what had survived; `tree_empty` tells whether it was enough."""
 
     RECEIVED = "RECEIVED"
     SIGNALLED = "SIGNALLED"
@@ -113,6 +113,7 @@ class StepRecord:
     kind: StepKind = StepKind.MAIN
     exit_code: int | None = None
     signal: int | None = None
+    oom_killed: bool = False
     started_at_ns: int | None = None
     ended_at_ns: int | None = None
     spawn_errno: int | None = None
@@ -144,7 +145,8 @@ class ExitRecord:
 
     `final_offset` counts masked bytes; `gaps` are [from, to) of offset space whose bytes are not kept.
     `digest` (hex) is defined in `runner_agent.shim.digest`; None if a dead shim's log is not whole.
-    `tree_empty`: the kernel said that no process of the attempt is left. `kill_confirmed`: that, after a stop.
+    `tree_empty`: the kernel said that no process of the attempt is left; `kill_confirmed` is the same word for a run
+    that was stopped, and for one whose attempts all ended by themselves.
     `stopped_by` is the first stop reason; the exit code and signal are then still those of the process.
     """
 

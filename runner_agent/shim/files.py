@@ -1,0 +1,140 @@
+"""Files of a run directory: written once and synced, locks, and what tells one boot and one process from another."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+
+from runner_agent.shim.codec import BadMessage, JsonObject
+
+RESERVE = "exit.tmp"
+RESERVE_BYTES = 640 << 10
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_once(directory: str, name: str, data: bytes, *, sync: bool = True) -> None:
+    """Put `data` under `name`, whole or not at all: temporary file, fsync, rename, fsync of the directory.
+
+    With `sync=False` it is only whole against a crash of processes, not of the host. Raises OSError.
+    """
+    temporary = os.path.join(directory, name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, data)
+        if sync:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(temporary, os.path.join(directory, name))
+    if sync:
+        sync_directory(directory)
+
+
+def reserve(directory: str) -> None:
+    """Set blocks aside for the exit record, so that a full disk cannot lose it. Raises OSError when they are not there."""
+    descriptor = os.open(os.path.join(directory, RESERVE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def write_exit(directory: str, data: bytes) -> None:
+    """Store the exit record in the reserved blocks, then rename it into place. Raises OSError."""
+    path = os.path.join(directory, RESERVE)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(descriptor, data)
+        os.ftruncate(descriptor, len(data))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(path, os.path.join(directory, "exit"))
+    sync_directory(directory)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(directory: str) -> None:
+    """Make renames and new names in `directory` survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(directory: str, name: str, limit_bytes: int = 4 << 20) -> JsonObject | None:
+    """The JSON object in a file; None if there is no such file. Raises BadMessage if it is not one, OSError."""
+    try:
+        with open(os.path.join(directory, name), "rb") as file:
+            data = file.read(limit_bytes + 1)
+    except FileNotFoundError:
+        return None
+    if len(data) > limit_bytes:
+        raise BadMessage(f"{name} is larger than {limit_bytes} bytes")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        raise BadMessage(f"{name} is not JSON") from None
+    if not isinstance(value, dict):
+        raise BadMessage(f"{name} is not a JSON object")
+    return value
+
+
+def encode_json(value: JsonObject) -> bytes:
+    """The bytes of a JSON file."""
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def try_lock(path: str, *, create: bool = True) -> int | None:
+    """Take an exclusive lock on `path`: its descriptor, or None if another process holds it.
+
+    The lock is held as long as any process has that descriptor open: children must close it. Raises OSError.
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def boot_id() -> str:
+    """Names this boot of this host."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def process_stat(pid: int) -> tuple[int, int, str] | None:
+    """(parent pid, start time in clock ticks since boot, state letter) of a process; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            data = file.read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    # The name stands in parentheses and may hold anything, parentheses and newlines too.
+    fields = data[data.rindex(b")") + 2 :].split()
+    return int(fields[1]), int(fields[19]), fields[0].decode("ascii")
+
+
+def start_time(pid: int) -> int | None:
+    """When `pid` was started (clock ticks since boot); with the boot id it tells a process from a later namesake."""
+    stat = process_stat(pid)
+    return None if stat is None else stat[1]
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether the error says that there is no room left."""
+    return error.errno in _DISK_FULL
