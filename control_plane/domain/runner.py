@@ -1,0 +1,36 @@
+"""A runner: an enrolled build host identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from control_plane.domain.ids import ProjectId, RunId, RunnerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """One runner as stored. `connected`, `disconnected_since`, `slots_used` and `held_run_ids` are for readers."""
+
+    id: RunnerId
+    name: str
+    pool: str = ""
+    # What it claims at Hello, limited to what its join token granted.
+    labels: Mapping[str, str] = field(default_factory=dict)
+    granted_labels: Mapping[str, str] = field(default_factory=dict)
+    allowed_project_ids: tuple[ProjectId, ...] = ()
+    slots: int = 0
+    # An operator's order; it outlives sessions.
+    draining: bool = False
+    revoked_at: datetime | None = None
+    public_key: bytes = b""
+    agent_version: str = ""
+    boot_id: str = ""
+    state_directory_id: str = ""
+    warnings: tuple[str, ...] = ()
+    created_at: datetime
+    last_seen_at: datetime | None = None
+    session_epoch: int = 0
+    slots_used: int = 0
+    connected: bool = False
+    disconnected_since: datetime | None = None
+    held_run_ids: tuple[RunId, ...] = ()
