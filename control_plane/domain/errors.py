@@ -16,6 +16,7 @@ class ErrorCode(StrEnum):
     PAGE_TOKEN_INVALID = "PAGE_TOKEN_INVALID"
     RESUME_TOKEN_INVALID = "RESUME_TOKEN_INVALID"
     SECRET_UNKNOWN = "SECRET_UNKNOWN"
+    AMBIGUOUS_ID = "AMBIGUOUS_ID"
     PROJECT_NOT_FOUND = "PROJECT_NOT_FOUND"
     TASK_NOT_FOUND = "TASK_NOT_FOUND"
     RUN_NOT_FOUND = "RUN_NOT_FOUND"
@@ -29,7 +30,6 @@ class ErrorCode(StrEnum):
     NAME_TAKEN = "NAME_TAKEN"
     RUNNER_NAME_TAKEN = "RUNNER_NAME_TAKEN"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
-    RUN_ID_AMBIGUOUS = "RUN_ID_AMBIGUOUS"
     RUN_FINISHED = "RUN_FINISHED"
     RUN_ACTIVE = "RUN_ACTIVE"
     TASK_INACTIVE = "TASK_INACTIVE"
@@ -37,6 +37,9 @@ class ErrorCode(StrEnum):
     TASK_DELETED = "TASK_DELETED"
     PROJECT_NOT_EMPTY = "PROJECT_NOT_EMPTY"
     SCHEDULE_ENDED = "SCHEDULE_ENDED"
+    SCHEDULE_PAUSED = "SCHEDULE_PAUSED"
+    TASK_HAS_SCHEDULES = "TASK_HAS_SCHEDULES"
+    LAST_ADMIN = "LAST_ADMIN"
     LIMIT_REACHED = "LIMIT_REACHED"
     JOIN_TOKEN_USED = "JOIN_TOKEN_USED"
     LABEL_NOT_GRANTED = "LABEL_NOT_GRANTED"
@@ -59,9 +62,9 @@ class ErrorCode(StrEnum):
     LOG_EXPIRED = "LOG_EXPIRED"
     OFFSET_BEYOND_END = "OFFSET_BEYOND_END"
     QUEUE_FULL = "QUEUE_FULL"
-    DISK_FULL = "DISK_FULL"
+    STORAGE_FULL = "STORAGE_FULL"
     SHUTTING_DOWN = "SHUTTING_DOWN"
-    DATABASE_UNAVAILABLE = "DATABASE_UNAVAILABLE"
+    STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
 
 
@@ -102,7 +105,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.NAME_TAKEN: _E("ALREADY_EXISTS", 409, "The name is taken."),
     _C.RUNNER_NAME_TAKEN: _E("ALREADY_EXISTS", 409, "A runner of this name is enrolled."),
     _C.REQUEST_ID_REUSED: _E("ALREADY_EXISTS", 409, "The request id was used with another request."),
-    _C.RUN_ID_AMBIGUOUS: _E("FAILED_PRECONDITION", 409, "More than one run ends with these digits."),
+    _C.AMBIGUOUS_ID: _E("INVALID_ARGUMENT", 400, "More than one thing answers to this id."),
     _C.RUN_FINISHED: _E("FAILED_PRECONDITION", 409, "The run is already over."),
     _C.RUN_ACTIVE: _E("FAILED_PRECONDITION", 409, "The run is not over yet."),
     _C.TASK_INACTIVE: _E("FAILED_PRECONDITION", 409, "The task is not active."),
@@ -110,6 +113,9 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.TASK_DELETED: _E("FAILED_PRECONDITION", 409, "The task was deleted."),
     _C.PROJECT_NOT_EMPTY: _E("FAILED_PRECONDITION", 409, "The project is not empty."),
     _C.SCHEDULE_ENDED: _E("FAILED_PRECONDITION", 409, "The schedule has no further firing."),
+    _C.SCHEDULE_PAUSED: _E("FAILED_PRECONDITION", 409, "The schedule is paused."),
+    _C.TASK_HAS_SCHEDULES: _E("FAILED_PRECONDITION", 409, "The task has schedules."),
+    _C.LAST_ADMIN: _E("FAILED_PRECONDITION", 409, "It is the last admin."),
     _C.LIMIT_REACHED: _E("FAILED_PRECONDITION", 409, "A limit was reached."),
     _C.JOIN_TOKEN_USED: _E("FAILED_PRECONDITION", 409, "The join token was used already."),
     _C.LABEL_NOT_GRANTED: _E("FAILED_PRECONDITION", 409, "The join token does not grant these labels."),
@@ -132,9 +138,9 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.LOG_EXPIRED: _E("OUT_OF_RANGE", 410, "The log is no longer kept."),
     _C.OFFSET_BEYOND_END: _E("OUT_OF_RANGE", 400, "The offset lies behind the end of the log."),
     _C.QUEUE_FULL: _E("RESOURCE_EXHAUSTED", 429, "The control plane is busy; try again."),
-    _C.DISK_FULL: _E("RESOURCE_EXHAUSTED", 507, "The control plane's disk is full."),
+    _C.STORAGE_FULL: _E("RESOURCE_EXHAUSTED", 507, "The control plane's disk is full."),
     _C.SHUTTING_DOWN: _E("UNAVAILABLE", 503, "The control plane is stopping."),
-    _C.DATABASE_UNAVAILABLE: _E("UNAVAILABLE", 503, "The database does not answer."),
+    _C.STORAGE_UNAVAILABLE: _E("UNAVAILABLE", 503, "The database does not answer."),
     _C.INTERNAL: _E("INTERNAL", 500, "Something went wrong inside the control plane."),
 }
 

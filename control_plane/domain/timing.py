@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Timing:
     """What the rules read. The defaults are the product's; smaller loss margins are for tests only."""
 
     heartbeat_shortest_s: float = 5.0

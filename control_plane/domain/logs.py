@@ -1,0 +1,94 @@
+"""What the database knows about logs: whose they are, where they end, and what a reader follows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_plane.domain.ids import Holder, RunId
+from control_plane.domain.reason import Reason
+from control_plane.domain.run import RUN_TERMINAL, RunState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogExit:
+    """The end of a log by the exit record: its length in bytes of offset, and the runner's digest (hex).
+
+    Not `counted`: the shim or the host died, so that how much is missing is not known.
+    """
+
+    final_offset: int
+    digest: str
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOwner:
+    """Who may add to a log, and what is known of its end; `exit` is None until the exit record is stored."""
+
+    holder: Holder
+    sealed: bool = False
+    exit: LogExit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSegment:
+    """One segment of a log: offsets [first_offset, end_offset), and how many bytes it takes in the store."""
+
+    index: int
+    first_offset: int
+    end_offset: int
+    first_at: datetime | None
+    newlines: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSeal:
+    """The mark that a log gets no more bytes. Not `complete`: bytes are missing that no gap record counts."""
+
+    bytes: int
+    digest: str
+    complete: bool
+    segments: tuple[LogSegment, ...] = ()
+    # Why it is not complete, for the event.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogAttempt:
+    """One attempt of a run as a reader of its logs sees it; only attempts that were accepted have a log.
+
+     `deleted`: retention has removed the bytes.
+    """
+
+    lease_epoch: int
+    number: int
+    finished: bool
+    sealed: bool = False
+    complete: bool = False
+    bytes: int = 0
+    digest: str = ""
+    exit_code: int | None = None
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogView:
+    """A run and its attempts in the order of their epochs."""
+
+    run_id: RunId
+    state: RunState
+    reason: Reason | None
+    exit_code: int | None
+    attempts: tuple[LogAttempt, ...] = ()
+
+    @property
+    def terminal(self) -> bool:
+        """No further attempt will come."""
+        return self.state in RUN_TERMINAL
+
+    def attempt(self, lease_epoch: int) -> LogAttempt | None:
+        return next((attempt for attempt in self.attempts if attempt.lease_epoch == lease_epoch), None)
+
+    def after(self, lease_epoch: int) -> LogAttempt | None:
+        """The next attempt behind `lease_epoch`."""
+        return next((attempt for attempt in self.attempts if attempt.lease_epoch > lease_epoch), None)
