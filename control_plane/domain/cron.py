@@ -40,8 +40,8 @@ class _Field:
 
     def number(self, word: str) -> int | None:
         """The value of a number or a name, None if it is neither."""
-        if word in self.names:
-            return self.names.index(word) + self.first_name
+        if word.upper() in self.names:
+            return self.names.index(word.upper()) + self.first_name
         return int(word) if word.isascii() and word.isdigit() and len(word) <= 4 else None
 
     def fits(self, value: int) -> bool:
@@ -78,7 +78,7 @@ def check(expression: str) -> None:
         names = ", ".join(field.name for field in _FIELDS)
         raise CronError(f"it has {len(found)} fields instead of five ({names})")
     for number, (field, match) in enumerate(zip(_FIELDS, found, strict=True), 1):
-        _check_field(field, number, match.group().upper(), match.start() + 1)
+        _check_field(field, number, match.group(), match.start() + 1)
     _check_possible(text)
 
 
@@ -99,9 +99,9 @@ def _problem(field: _Field, term: str) -> str:
         return "there is nothing between two commas, or before or behind one"
     if base == "*":
         return ""
-    if field.name == "day of month" and base in ("L", "LW") and not slash:
+    if field.name == "day of month" and base.upper() in ("L", "LW") and not slash:
         return ""
-    if field.name == "day of week" and not slash and ("#" in base or base.endswith("L")):
+    if field.name == "day of week" and not slash and ("#" in base or base.upper().endswith("L")):
         return _nth_problem(field, base)
     first, dash, last = base.partition("-")
     for word in (first, last) if dash else (first,):

@@ -27,6 +27,8 @@ class LogOwner:
     holder: Holder
     sealed: bool = False
     exit: LogExit | None = None
+    # The run's newest fence: told to a runner whose evidence is refused.
+    current_lease_epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
