@@ -1,0 +1,28 @@
+"""The tables. Times are microseconds since 1970 in UTC, durations seconds, mappings and lists JSON text."""
+
+from control_plane.storage.tables.access import JOIN_TOKENS, PRINCIPALS, PROJECTS, RUNNERS, SERVER, SETTINGS, TOKENS
+from control_plane.storage.tables.columns import METADATA
+from control_plane.storage.tables.runs import ATTEMPTS, LOG_SEGMENTS, RUN_EVENTS, RUNS, SPEC_SECRETS, SPECS, TASKS
+from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, SCHEDULES, SECRETS
+
+__all__ = [
+    "ATTEMPTS",
+    "FIRINGS",
+    "JOIN_TOKENS",
+    "LOG_SEGMENTS",
+    "METADATA",
+    "PRINCIPALS",
+    "PROJECTS",
+    "REQUEST_IDS",
+    "RUNNERS",
+    "RUNS",
+    "RUN_EVENTS",
+    "SCHEDULES",
+    "SECRETS",
+    "SERVER",
+    "SETTINGS",
+    "SPECS",
+    "SPEC_SECRETS",
+    "TASKS",
+    "TOKENS",
+]

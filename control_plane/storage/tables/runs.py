@@ -1,0 +1,191 @@
+"""What runs: specs, tasks, runs, attempts, their events and logs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    Table,
+    Text,
+)
+
+from control_plane.storage.tables.columns import METADATA, SERIAL, flag_, id_, number_, partial_, project_, text_, when_
+
+SPECS: Final = Table(
+    "specs", METADATA, id_("sha256"), Column("body", LargeBinary, nullable=False), when_("created_at", nullable=False)
+)
+
+SPEC_SECRETS: Final = Table(
+    "spec_secrets",
+    METADATA,
+    Column("sha256", Text, ForeignKey("specs.sha256", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True, index=True),
+)
+
+TASKS: Final = Table(
+    "tasks",
+    METADATA,
+    id_(),
+    project_(),
+    Column("name", Text, nullable=False),
+    text_("description"),
+    Column("spec_sha256", Text, ForeignKey("specs.sha256"), nullable=False, index=True),
+    text_("labels"),
+    text_("tags"),
+    flag_("active"),
+    text_("created_by"),
+    when_("created_at", nullable=False),
+    when_("updated_at", nullable=False),
+    text_("etag"),
+    when_("deleted_at"),
+)
+partial_("uq_tasks_name", TASKS.c.project_id, TASKS.c.name, where="deleted_at IS NULL", unique=True)
+
+RUNS: Final = Table(
+    "runs",
+    METADATA,
+    id_(),
+    # The last 8 hex digits of the id: what people type.
+    Column("short_id", Text, nullable=False, index=True),
+    project_(),
+    Column("task_id", Text),
+    text_("task_name"),
+    text_("state"),
+    Column("reason", Text),
+    text_("error_message"),
+    Column("spec_sha256", Text, ForeignKey("specs.sha256"), nullable=False, index=True),
+    text_("options"),
+    text_("trigger_type"),
+    text_("created_by"),
+    when_("created_at", nullable=False),
+    number_("priority"),
+    when_("not_before"),
+    when_("queue_since", nullable=False),
+    number_("queue_rank"),
+    flag_("ever_assigned"),
+    when_("deadline"),
+    when_("started_at"),
+    when_("completed_at"),
+    when_("settled_at"),
+    number_("lease_epoch"),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    flag_("kill_confirmed"),
+    when_("cancel_requested_at"),
+    Column("cancel_reason", Text),
+    text_("cancelled_by"),
+    text_("cancel_note"),
+    Column("retry_of", Text),
+    Column("root_run_id", Text),
+    number_("tries"),
+    number_("retry_count"),
+    number_("infra_retries"),
+    number_("rejected_count"),
+    Column("schedule_id", Text),
+    when_("scheduled_time"),
+    text_("result_data"),
+)
+_ACTIVE_RUN: Final = "state IN ('QUEUED', 'ASSIGNED', 'RUNNING', 'CANCELLING')"
+# Ids are UUIDv7, so that "newest first" is the order of the ids and every list pages by a key that never changes.
+Index("ix_runs_project", RUNS.c.project_id, RUNS.c.id)
+Index("ix_runs_project_state", RUNS.c.project_id, RUNS.c.state, RUNS.c.id)
+Index("ix_runs_task", RUNS.c.task_id, RUNS.c.id)
+Index("ix_runs_created_by", RUNS.c.created_by, RUNS.c.id)
+Index("ix_runs_schedule", RUNS.c.schedule_id, RUNS.c.id)
+Index("ix_runs_retry_of", RUNS.c.retry_of)
+Index("ix_runs_completed", RUNS.c.completed_at)
+partial_("ix_runs_queue", RUNS.c.priority, RUNS.c.queue_rank, RUNS.c.id, where="state = 'QUEUED'")
+partial_("ix_runs_active", RUNS.c.id, where=_ACTIVE_RUN)
+
+ATTEMPTS: Final = Table(
+    "attempts",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("lease_epoch", BigInteger, primary_key=True, autoincrement=False),
+    project_(),
+    Column("runner_id", Text, ForeignKey("runners.id"), nullable=False),
+    text_("state_directory_id"),
+    text_("runner_name"),
+    text_("state"),
+    number_("number"),
+    number_("slots"),
+    Column("reason", Text),
+    text_("error_message"),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    text_("steps"),
+    when_("offered_at", nullable=False),
+    when_("assigned_at"),
+    when_("started_at"),
+    when_("ended_at"),
+    Column("stop", Text),
+    flag_("exit_stored"),
+    flag_("kill_confirmed"),
+    number_("pid"),
+    text_("boot_id"),
+    Column("cpu_s", Float),
+    number_("max_rss_bytes"),
+    text_("usage_source"),
+    number_("survivors_killed"),
+    Column("final_offset", BigInteger),
+    text_("expected_digest"),
+    flag_("log_counted"),
+    text_("gaps"),
+    number_("log_bytes"),
+    text_("log_digest"),
+    flag_("log_complete"),
+    when_("log_sealed_at"),
+    when_("log_deleted_at"),
+    when_("released_at"),
+)
+_LIVE_ATTEMPT: Final = "state IN ('OFFERED', 'STARTING', 'RUNNING', 'STOPPING')"
+partial_("ix_attempts_live", ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, where=_LIVE_ATTEMPT)
+partial_(
+    "ix_attempts_unsealed",
+    ATTEMPTS.c.runner_id,
+    ATTEMPTS.c.run_id,
+    where="assigned_at IS NOT NULL AND log_sealed_at IS NULL",
+)
+
+RUN_EVENTS: Final = Table(
+    "run_events",
+    METADATA,
+    # Never given twice, also when the newest rows were deleted.
+    Column("number", SERIAL, primary_key=True, autoincrement=True),
+    Column("project_id", Text, nullable=False),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("task_id", Text),
+    text_("type"),
+    Column("at", BigInteger, nullable=False, index=True),
+    number_("lease_epoch"),
+    Column("reason", Text),
+    text_("note"),
+    text_("actor"),
+    sqlite_autoincrement=True,
+)
+Index("ix_run_events_run", RUN_EVENTS.c.run_id, RUN_EVENTS.c.number)
+Index("ix_run_events_project", RUN_EVENTS.c.project_id, RUN_EVENTS.c.number)
+Index("ix_run_events_task", RUN_EVENTS.c.task_id, RUN_EVENTS.c.number)
+
+LOG_SEGMENTS: Final = Table(
+    "log_segments",
+    METADATA,
+    Column("run_id", Text, primary_key=True),
+    Column("lease_epoch", BigInteger, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    project_(),
+    number_("first_offset"),
+    number_("end_offset"),
+    when_("first_at"),
+    number_("newlines"),
+    number_("stored_bytes"),
+    ForeignKeyConstraint(["run_id", "lease_epoch"], ["attempts.run_id", "attempts.lease_epoch"], ondelete="CASCADE"),
+)

@@ -1,0 +1,82 @@
+"""Schedules and firings, secrets, request ids."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    LargeBinary,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from control_plane.storage.tables.columns import METADATA, flag_, id_, number_, partial_, project_, text_, when_
+
+SCHEDULES: Final = Table(
+    "schedules",
+    METADATA,
+    id_(),
+    project_(),
+    Column("name", Text, nullable=False),
+    Column("task_id", Text, ForeignKey("tasks.id"), nullable=False, index=True),
+    text_("cron"),
+    Column("every_s", Float),
+    when_("once"),
+    text_("time_zone"),
+    text_("overlap"),
+    text_("catch_up"),
+    flag_("paused"),
+    text_("pause_note"),
+    when_("next_fire_at"),
+    when_("last_fired_at"),
+    Column("last_run_id", Text),
+    text_("created_by"),
+    when_("created_at", nullable=False),
+    when_("updated_at", nullable=False),
+    text_("etag"),
+    UniqueConstraint("project_id", "name"),
+)
+partial_(
+    "ix_schedules_due", SCHEDULES.c.next_fire_at, SCHEDULES.c.id, where="next_fire_at IS NOT NULL AND paused = false"
+)
+
+FIRINGS: Final = Table(
+    "firings",
+    METADATA,
+    # The key makes a firing happen once. No reference to schedules: history outlives them.
+    Column("schedule_id", Text, primary_key=True),
+    Column("origin", Text, primary_key=True),
+    Column("scheduled_time", BigInteger, primary_key=True, autoincrement=False),
+    project_(),
+    Column("run_id", Text),
+    text_("created_by"),
+    Column("created_at", BigInteger, nullable=False, index=True),
+)
+
+SECRETS: Final = Table(
+    "secrets",
+    METADATA,
+    Column("project_id", Text, ForeignKey("projects.id"), primary_key=True),
+    id_("name"),
+    number_("version"),
+    Column("sealed", LargeBinary, nullable=False),
+    text_("created_by"),
+    when_("created_at", nullable=False),
+    when_("updated_at", nullable=False),
+)
+
+REQUEST_IDS: Final = Table(
+    "request_ids",
+    METADATA,
+    Column("principal_id", Text, primary_key=True),
+    Column("method", Text, primary_key=True),
+    Column("request_id", Text, primary_key=True),
+    text_("body_digest"),
+    text_("resource_id"),
+    Column("created_at", BigInteger, nullable=False, index=True),
+)

@@ -1,0 +1,201 @@
+"""The writer thread: many verbs in one transaction, each in a savepoint, answered after the commit."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from control_plane.domain.errors import BanksmanError, ErrorCode, ResourceExhausted, Unavailable
+from control_plane.storage.sqlite import Trouble
+
+MAX_VERBS: Final = 64
+MAX_S: Final = 0.020
+MAX_RUNS: Final = 4
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Verb:
+    """One queued call: what to do, and where its answer goes."""
+
+    body: Callable[[Connection], Any]
+    name: str
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    # Called on the loop after the commit with the result, also when nobody awaits the answer any more.
+    after: Callable[[Any], None] | None
+    # Alone and outside a transaction (checkpoints).
+    bare: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Counters:
+    """What the writer has done since it started."""
+
+    transactions: int = 0
+    commits: int = 0
+    verbs: int = 0
+    refused: int = 0
+    failed: int = 0
+    reruns: int = 0
+    largest_batch: int = 0
+    by_name: dict[str, int] = field(default_factory=dict)
+
+
+class Writer:
+    """Owns the one connection that writes. `submit` from the loop; everything else happens in its thread."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        judge: Callable[[DBAPIError], Trouble],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._connection = connection
+        self._judge = judge
+        self._monotonic_s = monotonic_s
+        self._queue: queue.SimpleQueue[Verb | None] = queue.SimpleQueue()
+        self._next: Verb | None = None
+        self._stopping = False
+        self.counters = Counters()
+        self._thread = threading.Thread(target=self._work, name="storage-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, verb: Verb) -> None:
+        self._queue.put(verb)
+
+    def stop(self) -> None:
+        """Finishes what is queued, then ends the thread. Blocks."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def depth(self) -> int:
+        return self._queue.qsize()
+
+    def _work(self) -> None:
+        while not self._stopping or self._next is not None:
+            verb, self._next = self._next or self._queue.get(), None
+            if verb is None:
+                return
+            verbs = [verb]
+            if verb.bare:
+                self._alone(verb)
+            else:
+                self._together(verbs)
+            _answer(verbs)
+
+    def _alone(self, verb: Verb) -> None:
+        try:
+            verb.result = verb.body(self._connection)
+        except Exception as error:  # noqa: BLE001 - it belongs to whoever asked
+            verb.error = error
+
+    def _together(self, verbs: list[Verb]) -> None:
+        """Runs `verbs` and whatever else is waiting in one transaction; leaves each verb's answer on it."""
+        for rerun in range(MAX_RUNS):
+            try:
+                self._transaction(verbs)
+            except DBAPIError as error:
+                trouble = self._judge(error)
+                if trouble is Trouble.BROKEN:
+                    self._connection.invalidate()  # the next transaction opens the file anew
+                if trouble is Trouble.BUSY and rerun < MAX_RUNS - 1:
+                    self.counters.reruns += 1
+                    continue
+                self._fail(verbs, trouble, error)
+            return
+
+    def _transaction(self, verbs: list[Verb]) -> None:
+        self.counters.transactions += 1
+        started = self._monotonic_s()
+        done = 0
+        with self._connection.begin():
+            while done < len(verbs) or self._take(verbs, started):
+                self._in_savepoint(verbs[done])
+                done += 1
+        self.counters.commits += 1
+        self.counters.verbs += done
+        self.counters.largest_batch = max(self.counters.largest_batch, done)
+        for verb in verbs:
+            self.counters.by_name[verb.name] = self.counters.by_name.get(verb.name, 0) + 1
+            self.counters.refused += verb.error is not None
+
+    def _take(self, verbs: list[Verb], started: float) -> bool:
+        """Adds the next waiting verb, if there is one and the transaction is neither too large nor too old."""
+        if len(verbs) >= MAX_VERBS or self._monotonic_s() - started >= MAX_S:
+            return False
+        try:
+            verb = self._queue.get_nowait()
+        except queue.Empty:
+            return False
+        if verb is None:
+            self._stopping = True
+            return False
+        if verb.bare:
+            self._next = verb
+            return False
+        verbs.append(verb)
+        return True
+
+    def _in_savepoint(self, verb: Verb) -> None:
+        verb.result, verb.error = None, None
+        self._connection.exec_driver_sql("SAVEPOINT verb")
+        try:
+            verb.result = verb.body(self._connection)
+        except DBAPIError as error:
+            if self._judge(error) is not Trouble.VERB:
+                raise
+            verb.error = error
+        except Exception as error:  # noqa: BLE001 - a refusal or a bug belongs to whoever asked, the others go on
+            verb.error = error
+        if verb.error is not None:
+            self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT verb")
+        self._connection.exec_driver_sql("RELEASE SAVEPOINT verb")
+
+    def _fail(self, verbs: list[Verb], trouble: Trouble, cause: DBAPIError) -> None:
+        self.counters.failed += len(verbs)
+        for verb in verbs:
+            verb.result, verb.error = None, refusal(trouble, cause)
+
+
+def refusal(trouble: Trouble, cause: DBAPIError) -> BanksmanError:
+    """What a caller is told about a database error: nothing was stored, and whether to try again."""
+    error: BanksmanError
+    if trouble is Trouble.FULL:
+        error = ResourceExhausted(ErrorCode.DISK_FULL, "The control plane's disk is full; nothing was stored.")
+    else:
+        error = Unavailable(
+            ErrorCode.STORAGE_UNAVAILABLE, "The control plane's database did not answer; nothing was stored."
+        )
+    error.__cause__ = cause
+    return error
+
+
+def _answer(verbs: list[Verb]) -> None:
+    by_loop: defaultdict[asyncio.AbstractEventLoop, list[Verb]] = defaultdict(list)
+    for verb in verbs:
+        by_loop[verb.loop].append(verb)
+    for loop, group in by_loop.items():
+        loop.call_soon_threadsafe(_deliver, group)
+
+
+def _deliver(verbs: list[Verb]) -> None:
+    for verb in verbs:
+        if verb.error is None and verb.after is not None:
+            verb.after(verb.result)
+        if verb.future.done():  # its caller has gone; the commit stands
+            continue
+        if verb.error is None:
+            verb.future.set_result(verb.result)
+        else:
+            verb.future.set_exception(verb.error)
