@@ -9,12 +9,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from control_plane.domain.settings import Settings as Rules
 
 ENVIRONMENT_PREFIX = "BANKSMAN_SERVER_"
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
-
-LogFormat = Literal["auto", "json", "console"]
 
 
 class ConfigError(Exception):
@@ -41,29 +40,21 @@ class Settings:
     # Allows margins and periods that are too short to be safe.
     testing: bool = False
 
-    offer_timeout_s: float = 10.0
-    stop_resend_s: float = 5.0
-    heartbeat_min_s: float = 5.0
-    # Sessions per second of heartbeat period, so that heartbeats cost the same with any number of runners.
-    heartbeats_per_s: float = 500.0
+    heartbeat_shortest_s: float = 5.0
     loss_margin_s: float = 30.0
     loss_margin_ratio: float = 0.002
     hello_timeout_s: float = 10.0
     stop_grace_s: float = 5.0
     credential_lifetime_s: float = 3600.0
 
-    request_id_keep_s: float = 86_400.0
-    change_keep_s: float = 7 * 86_400.0
     run_keep_s: float = 90 * 86_400.0
     log_keep_s: float = 30 * 86_400.0
     log_keep_bytes: int = 50 << 30
-    # Below this much free disk nothing is acknowledged any more.
+    # Below this much free disk no log byte is acknowledged any more.
     disk_reserve_bytes: int = 64 << 20
 
     max_sessions: int = 10_000
     outbox_bytes: int = 8 << 20
-    log_window_bytes: int = 4 << 20
-    max_chunk_bytes: int = 64 << 10
 
     @property
     def state_path(self) -> Path:
@@ -75,6 +66,14 @@ class Settings:
         """`listen`, taken apart; an IPv6 host has lost its brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    def rules(self) -> Rules:
+        """The numbers that the session and its clocks follow."""
+        return Rules(
+            heartbeat_shortest_s=self.heartbeat_shortest_s,
+            loss_margin_s=self.loss_margin_s,
+            loss_margin_ratio=self.loss_margin_ratio,
+        )
 
 
 KEYS = {field.name: str(field.type) for field in dataclasses.fields(Settings)}
@@ -166,7 +165,7 @@ def _check(settings: Settings) -> None:
     if settings.log_format not in ("auto", "json", "console"):
         problems.append(f"log_format must be auto, json or console, not {settings.log_format!r}")
     if not settings.testing:
-        floors = {"loss_margin_s": 30.0, "loss_margin_ratio": 0.002, "heartbeat_min_s": 1.0}
+        floors = {"loss_margin_s": 30.0, "loss_margin_ratio": 0.002, "heartbeat_shortest_s": 1.0}
         problems += [
             f"{name} below {floor} is not safe; it is accepted only with testing = true"
             for name, floor in floors.items()

@@ -1,0 +1,99 @@
+"""What runs are made of, as messages: specs, options, runs, attempts, logs; and the codec that stores specs."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from banksman.v1 import log_pb2, run_pb2, spec_pb2
+from google.protobuf.message import DecodeError, Message
+
+from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, within
+from control_plane.domain.attempt import Attempt, StepResult, StopRecord
+from control_plane.domain.errors import invalid_fields
+from control_plane.domain.history import RunEventRecord
+from control_plane.domain.log import LogGap, LogKind, LogRecord
+from control_plane.domain.run import Link, Run, RunOptions, RunState
+from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
+
+E = TypeVar("E")
+M = TypeVar("M", bound=Message)
+
+ENV_VAR = Plan(EnvVar, spec_pb2.EnvVar)
+COMMAND = Plan(Command, spec_pb2.Command)
+STEP = Plan(Step, spec_pb2.Step, nested={Command: COMMAND, EnvVar: ENV_VAR})
+SELECTOR = Plan(Selector, spec_pb2.Selector)
+RETRY = Plan(RetryPolicy, spec_pb2.RetryPolicy)
+LOSS = Plan(LossPolicy, spec_pb2.LossPolicy)
+SPEC = Plan(
+    RunSpec,
+    spec_pb2.RunSpec,
+    nested={Step: STEP, EnvVar: ENV_VAR, Selector: SELECTOR, RetryPolicy: RETRY, LossPolicy: LOSS},
+)
+LINK = Plan(Link, run_pb2.Link)
+OPTIONS = Plan(RunOptions, run_pb2.RunOptions, nested={Link: LINK})
+STEP_RESULT = Plan(StepResult, run_pb2.StepResult)
+LOG_GAP = Plan(LogGap, run_pb2.LogGap)
+LOG_RECORD = Plan(LogRecord, log_pb2.LogRecord)
+STOP_RECORD = Plan(StopRecord, run_pb2.StopRecord, stored=True)
+ATTEMPT = Plan(
+    Attempt,
+    run_pb2.Attempt,
+    nested={StepResult: STEP_RESULT, StopRecord: STOP_RECORD, LogGap: LOG_GAP},
+    stored=True,
+)
+RUN_EVENT = Plan(RunEventRecord, run_pb2.RunEvent)
+
+
+def _run_duration(run: Run) -> Any:
+    if run.started_at is None or run.completed_at is None:
+        return None
+    return duration((run.completed_at - run.started_at).total_seconds())
+
+
+RUN = Plan(
+    Run,
+    run_pb2.Run,
+    nested={RunOptions: OPTIONS, Attempt: ATTEMPT},
+    stored=True,
+    absent=frozenset({"spec"}),
+    computed={
+        "is_active": lambda run: run.is_active,
+        "duration": _run_duration,
+        "links": lambda run: [LINK.encode(link) for link in run.options.links],
+    },
+)
+
+_, decode_run_state = enum_turns(RunState, run_pb2.RunState.DESCRIPTOR)
+_, decode_log_kind = enum_turns(LogKind, log_pb2.LogKind.DESCRIPTOR)
+
+
+def run_message(run: Run, spec: RunSpec | None = None) -> run_pb2.Run:
+    """A run as its readers see it; lists leave the spec out."""
+    message = RUN.encode(run)
+    if spec is not None:
+        message.spec.CopyFrom(SPEC.encode(spec))
+    return message
+
+
+def decoded(plan: Plan[E, M], message: M, field: str = "") -> E:
+    """The entity in a request's field. Raises InvalidArgument naming every field that has no meaning."""
+    try:
+        return plan.decode(message)
+    except BadFields as error:
+        violations = [within(field, violation) if field else violation for violation in error.violations]
+        raise invalid_fields(*violations) from error
+
+
+class ProtoSpecCodec:
+    """Specs as proto bytes: equal specs give equal bytes, whatever order the fields were set in."""
+
+    def encode(self, spec: RunSpec) -> bytes:
+        """The bytes that are stored, and hashed for the spec's identity."""
+        return SPEC.encode(spec).SerializeToString(deterministic=True)
+
+    def decode(self, data: bytes) -> RunSpec:
+        """The spec in stored bytes. Raises ValueError when they are not a spec."""
+        try:
+            return SPEC.decode(spec_pb2.RunSpec.FromString(data))
+        except (DecodeError, BadFields) as error:
+            raise ValueError("stored bytes are not a run spec") from error
