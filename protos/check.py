@@ -35,7 +35,9 @@ def main() -> int:
     image = ROOT / "gen" / "contract.binpb"
     build_image(image)
     config = str(ROOT / "buf.yaml")
-    lint = subprocess.run(["buf", "lint", str(image), "--config", config, "--path", "banksman/v1"], cwd=ROOT, check=False)
+    lint = subprocess.run(
+        ["buf", "lint", str(image), "--config", config, "--path", "banksman/v1"], cwd=ROOT, check=False
+    )
     against = ["buf", "breaking", str(image), "--against", str(KEPT), "--config", config, "--path", "banksman/v1"]
     breaking = subprocess.run(against, cwd=ROOT, check=False)
     return lint.returncode or breaking.returncode

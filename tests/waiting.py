@@ -12,7 +12,7 @@ T = TypeVar("T")
 PERIOD_S = 0.02
 
 
-def wait_for(condition: Callable[[], T | None | bool], *, what: str, timeout_s: float = 30.0) -> T:
+def wait_for(condition: Callable[[], T | bool | None], *, what: str, timeout_s: float = 30.0) -> T:
     """Return the condition's first true value; raise TimeoutError naming `what` after timeout_s."""
     end = time.monotonic() + timeout_s
     while True:
@@ -24,7 +24,9 @@ def wait_for(condition: Callable[[], T | None | bool], *, what: str, timeout_s: 
         time.sleep(PERIOD_S)
 
 
-async def wait_for_async(condition: Callable[[], Awaitable[T | None | bool]], *, what: str, timeout_s: float = 30.0) -> T:
+async def wait_for_async(
+    condition: Callable[[], Awaitable[T | bool | None]], *, what: str, timeout_s: float = 30.0
+) -> T:
     """As wait_for, for a condition that awaits."""
     end = time.monotonic() + timeout_s
     while True:

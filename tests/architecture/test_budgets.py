@@ -14,11 +14,27 @@ FILE_LINES = 400
 FUNCTION_LINES = 60
 SERVICER_METHOD_LINES = 14
 
-UNUSED_WORDS = {"job", "jobs", "worker", "workers", "node", "nodes", "manager", "utils", "util", "common", "helper", "helpers", "handler"}
+UNUSED_WORDS = {
+    "job",
+    "jobs",
+    "worker",
+    "workers",
+    "node",
+    "nodes",
+    "manager",
+    "utils",
+    "util",
+    "common",
+    "helper",
+    "helpers",
+    "handler",
+}
 
 
 def sources() -> list[pathlib.Path]:
-    return sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.py") if "migrations/versions" not in str(path))
+    return sorted(
+        path for room in ROOMS for path in (ROOT / room).rglob("*.py") if "migrations/versions" not in str(path)
+    )
 
 
 def functions(path: pathlib.Path) -> Iterator[tuple[str, int]]:

@@ -1,7 +1,7 @@
 """Every console example in the documentation runs, in order, and says what the page says it says.
 
-A block is left out only behind a comment `<!-- not run: why -->`. In a block, `$ command` is run by bash; the lines below
-it, if there are any, are its whole stdout; a trailing `# exits N` names its exit code when that is not 0.
+A block is left out only behind a comment `<!-- not run: why -->`. In a block, `$ command` is run by bash; the lines
+below it, if there are any, are its whole stdout; a trailing `# exits N` names its exit code when that is not 0.
 """
 
 from __future__ import annotations
