@@ -41,11 +41,12 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """An API token as stored: never its secret, only the secret's SHA-256 (in a column of its own)."""
+    """An API token as stored: never its secret, only the secret's SHA-256 (hex)."""
 
     id: TokenId
     principal_id: PrincipalId
     principal_name: str = ""
+    secret_digest: str
     note: str = ""
     created_at: datetime
     expires_at: datetime | None = None

@@ -23,6 +23,8 @@ class Runner:
     draining: bool = False
     revoked_at: datetime | None = None
     public_key: bytes = b""
+    # Credentials of another generation are void: a revocation and a replacement raise it.
+    credential_generation: int = 1
     agent_version: str = ""
     boot_id: str = ""
     state_directory_id: str = ""
