@@ -1,0 +1,1 @@
+"""Promises of the product, each shown with both programs as real processes."""
