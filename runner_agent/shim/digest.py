@@ -13,14 +13,15 @@ BLOCK_BYTES = 1 << 20
 
 
 class LogDigest:
-    """Takes data and gaps in offset order. Memory is constant."""
+    """Takes data and gaps in offset order. Memory is constant but for the list of gaps."""
 
     def __init__(self) -> None:
         self.offset = 0
+        self.gaps: list[tuple[int, int]] = []
         self._outer = hashlib.sha256()
         self._block = hashlib.sha256()
         self._in_block = 0
-        self._gap_from: int | None = None
+        self._gap_open = False
 
     def data(self, data: bytes | memoryview) -> None:
         """The next bytes."""
@@ -41,15 +42,16 @@ class LogDigest:
         if to <= self.offset:
             return
         self._close_block()
-        if self._gap_from is None:
-            self._gap_from = self.offset
+        start = self.gaps.pop()[0] if self._gap_open else self.offset
+        self.gaps.append((start, to))
+        self._gap_open = True
         self.offset = to
 
     def hex(self) -> str:
         """The digest of what was taken so far; more may follow."""
         outer = self._outer.copy()
-        if self._gap_from is not None:
-            outer.update(gap_entry(self._gap_from, self.offset))
+        if self._gap_open:
+            outer.update(gap_entry(*self.gaps[-1]))
         elif self._in_block:
             outer.update(self._block.digest())
         return outer.hexdigest()
@@ -61,9 +63,9 @@ class LogDigest:
             self._in_block = 0
 
     def _close_gap(self) -> None:
-        if self._gap_from is not None:
-            self._outer.update(gap_entry(self._gap_from, self.offset))
-            self._gap_from = None
+        if self._gap_open:
+            self._outer.update(gap_entry(*self.gaps[-1]))
+            self._gap_open = False
 
 
 def gap_entry(start: int, end: int) -> bytes:

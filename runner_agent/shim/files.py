@@ -6,6 +6,8 @@ import errno
 import fcntl
 import json
 import os
+import signal
+from dataclasses import dataclass
 
 from runner_agent.shim.codec import BadMessage, JsonObject
 
@@ -33,7 +35,7 @@ def write_once(directory: str, name: str, data: bytes, *, sync: bool = True) -> 
 
 
 def reserve(directory: str) -> None:
-    """Set blocks aside for the exit record, so that a full disk cannot lose it. Raises OSError when they are not there."""
+    """Set blocks aside for the exit record, so that a full disk cannot lose it. Raises OSError when there are none."""
     descriptor = os.open(os.path.join(directory, RESERVE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
@@ -117,8 +119,18 @@ def boot_id() -> str:
         return file.read().strip()
 
 
-def process_stat(pid: int) -> tuple[int, int, str] | None:
-    """(parent pid, start time in clock ticks since boot, state letter) of a process; None if there is none."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessStat:
+    """What /proc/<pid>/stat says. `start_time` is in clock ticks since boot, `state` a letter (Z: zombie)."""
+
+    parent: int
+    group: int
+    start_time: int
+    state: str
+
+
+def process_stat(pid: int) -> ProcessStat | None:
+    """The process's stat; None if there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             data = file.read()
@@ -126,13 +138,21 @@ def process_stat(pid: int) -> tuple[int, int, str] | None:
         return None
     # The name stands in parentheses and may hold anything, parentheses and newlines too.
     fields = data[data.rindex(b")") + 2 :].split()
-    return int(fields[1]), int(fields[19]), fields[0].decode("ascii")
+    return ProcessStat(
+        state=fields[0].decode("ascii"), parent=int(fields[1]), group=int(fields[2]), start_time=int(fields[19])
+    )
 
 
 def start_time(pid: int) -> int | None:
     """When `pid` was started (clock ticks since boot); with the boot id it tells a process from a later namesake."""
     stat = process_stat(pid)
-    return None if stat is None else stat[1]
+    return None if stat is None else stat.start_time
+
+
+def failpoint(name: str) -> None:
+    """Die here, as by SIGKILL, if BANKSMAN_FAILPOINT names this point: for tests of crashes."""
+    if os.environ.get("BANKSMAN_FAILPOINT") == name:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def disk_is_full(error: OSError) -> bool:

@@ -1,0 +1,122 @@
+"""A cgroup (version 2) per attempt, where the host lets us: kills the whole tree at once and says when it is empty."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+_PARENT_PREFIX = "0::"
+
+
+class Cgroup:
+    """One attempt's cgroup. Its methods raise OSError only where they say so."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, name: str) -> Cgroup | None:
+        """A new cgroup below our own; None if there is no version 2, no right to it, or no `cgroup.kill`."""
+        parent = own_cgroup()
+        if parent is None:
+            return None
+        made = cls(os.path.join(parent, name))
+        try:
+            os.mkdir(made.path, 0o755)
+        except FileExistsError:
+            if made.populated() is not False:
+                return None
+        except OSError:
+            return None
+        if not os.path.exists(os.path.join(made.path, "cgroup.kill")):
+            made.remove()
+            return None
+        return made
+
+    def add(self, pid: int) -> bool:
+        """Move a process in; False if that is not allowed."""
+        return self._write("cgroup.procs", str(pid))
+
+    def kill(self) -> bool:
+        """SIGKILL for every process in it, forks under way included; False if that is not allowed."""
+        return self._write("cgroup.kill", "1")
+
+    def members(self) -> list[int]:
+        """The processes in it (zombies are not listed)."""
+        return [int(line) for line in (self._read("cgroup.procs") or "").split()]
+
+    def populated(self) -> bool | None:
+        """Whether a live process is in it or below it, by the kernel's word; None if it cannot be read."""
+        for line in (self._read("cgroup.events") or "").splitlines():
+            if line.startswith("populated "):
+                return line != "populated 0"
+        return None
+
+    def cpu_seconds(self) -> tuple[float, float] | None:
+        """(user, system) of everything that ever ran in it; None if the kernel does not say."""
+        figures = dict(line.split(" ", 1) for line in (self._read("cpu.stat") or "").splitlines() if " " in line)
+        if "user_usec" not in figures or "system_usec" not in figures:
+            return None
+        return int(figures["user_usec"]) / 1e6, int(figures["system_usec"]) / 1e6
+
+    def oom_kills(self) -> int:
+        """How many processes the kernel killed for want of memory; 0 also where the memory controller is not ours."""
+        for line in (self._read("memory.events") or "").splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+    def remove(self) -> bool:
+        """Remove it; False while something is in it."""
+        try:
+            os.rmdir(self.path)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _write(self, name: str, text: str) -> bool:
+        try:
+            descriptor = os.open(os.path.join(self.path, name), os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            os.write(descriptor, text.encode("ascii"))
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return True
+
+    def _read(self, name: str) -> str | None:
+        try:
+            with open(os.path.join(self.path, name), encoding="ascii") as file:
+                return file.read()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM):
+                raise
+            return None
+
+
+def own_cgroup() -> str | None:
+    """The directory of our own cgroup in the version 2 hierarchy; None without one (or outside our namespace)."""
+    mount = _mount_point()
+    if mount is None:
+        return None
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            if line.startswith(_PARENT_PREFIX):
+                path = line[len(_PARENT_PREFIX) :].rstrip("\n")
+                return None if path.startswith("/..") else os.path.join(mount, path.lstrip("/"))
+    return None
+
+
+def _mount_point() -> str | None:
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            left, _, right = line.partition(" - ")
+            fields = left.split()
+            if right.startswith("cgroup2 ") and fields[3] == "/":
+                return fields[4]
+    return None

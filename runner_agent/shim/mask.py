@@ -1,0 +1,139 @@
+"""Masks secrets in a stream of bytes, wherever reads cut it.
+
+Every occurrence of every needle is covered, overlapping ones as one; the token stands for each covered stretch. Only
+bytes that may still be the beginning of a needle are held back, and nothing but more input or the end lets them go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runner_agent.shim.needles import derive_needles
+
+_HEAD = 4
+_TOKENS = (b"***", b"[masked]", b"###")
+
+
+class NeedleSet:
+    """What to look for, shared by the streams of an attempt. It only grows."""
+
+    def __init__(self, secrets: Iterable[bytes] = ()) -> None:
+        self.needles: dict[bytes, int] = {}
+        self.by_head: dict[bytes, list[bytes]] = {}
+        self.short_prefixes: frozenset[bytes] = frozenset()
+        self.token = _TOKENS[0]
+        for secret in secrets:
+            self.add(secret)
+
+    def add(self, secret: bytes) -> bool:
+        """Look for one more secret; False if it is too short to be masked."""
+        derived = derive_needles(secret)
+        self.add_needles(derived)
+        return bool(derived)
+
+    def add_needles(self, needles: Iterable[bytes]) -> None:
+        """Look for these very byte strings, each longer than 4 bytes."""
+        for needle in needles:
+            self.needles.setdefault(needle, _period(needle))
+        self.by_head = {}
+        for needle in self.needles:
+            self.by_head.setdefault(needle[:_HEAD], []).append(needle)
+        self.short_prefixes = frozenset(needle[:size] for needle in self.needles for size in range(1, _HEAD))
+        used = set().union(*self.needles) if self.needles else set()
+        # A token that shares no byte with any needle can never complete one.
+        self.token = next((token for token in _TOKENS if not used.intersection(token)), _TOKENS[0])
+
+
+class Masker:
+    """One stream. `feed` returns what is certain, `finish` the rest."""
+
+    def __init__(self, needles: NeedleSet) -> None:
+        self._needles = needles
+        self._held = b""
+        self._covered = 0  # so many of the held bytes stand under a token that was already written
+
+    def feed(self, data: bytes) -> bytes:
+        """Take the next bytes; return those, masked, that no later byte can change."""
+        if not self._needles.needles and not self._held:
+            return data
+        buffer = self._held + data if self._held else data
+        return self._write(buffer, self._hold_from(buffer))
+
+    def finish(self) -> bytes:
+        """The stream has ended: what was held back, masked."""
+        return self._write(self._held, len(self._held))
+
+    def _write(self, buffer: bytes, hold: int) -> bytes:
+        spans = self._spans(buffer)
+        covered = self._covered
+        if not spans and not covered:
+            self._held = buffer[hold:]
+            return buffer[:hold] if hold < len(buffer) else buffer
+        out: list[bytes] = []
+        at = 0
+        if covered:
+            # The stretch whose token is written may go on.
+            at = covered
+            while spans and spans[0][0] < at:
+                at = max(at, spans.pop(0)[1])
+        for start, end in spans:
+            if start >= hold:
+                break
+            out += (buffer[at:start], self._needles.token)
+            at = end
+        if at < hold:
+            out.append(buffer[at:hold])
+        self._held = buffer[hold:]
+        self._covered = max(0, at - hold)
+        return b"".join(out)
+
+    def _spans(self, buffer: bytes) -> list[tuple[int, int]]:
+        """The covered stretches, in order; those that overlap are one."""
+        found: list[tuple[int, int]] = []
+        find = buffer.find
+        for needle, period in self._needles.needles.items():
+            at = find(needle)
+            while at >= 0:
+                found.append((at, at + len(needle)))
+                at = find(needle, at + period)
+        if len(found) < 2:
+            return found
+        found.sort()
+        merged = [found[0]]
+        for start, end in found[1:]:
+            if start < merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((start, end))
+        return merged
+
+    def _hold_from(self, buffer: bytes) -> int:
+        """Where the longest end of `buffer` begins that a needle begins with (and is longer than)."""
+        size = len(buffer)
+        hold = size
+        for length in range(min(_HEAD - 1, size), 0, -1):
+            if buffer[size - length :] in self._needles.short_prefixes:
+                hold = size - length
+                break
+        for head, needles in self._needles.by_head.items():
+            longest = max(map(len, needles)) - 1
+            at = buffer.find(head, max(0, size - longest))
+            while 0 <= at < hold:
+                if any(size - at < len(needle) and needle.startswith(buffer[at:]) for needle in needles):
+                    hold = at
+                    break
+                at = buffer.find(head, at + 1)
+        return hold
+
+
+def _period(needle: bytes) -> int:
+    """The smallest shift at which `needle` can overlap itself: no occurrence is missed by skipping that far."""
+    borders = [0] * len(needle)
+    length = 0
+    for index in range(1, len(needle)):
+        while length and needle[index] != needle[length]:
+            length = borders[length - 1]
+        if needle[index] == needle[length]:
+            length += 1
+        borders[index] = length
+    return len(needle) - borders[-1]

@@ -1,0 +1,199 @@
+"""The process tree below a subreaper: whom to signal, whom to kill, and when the kernel says that none is left.
+
+/proc and the cookie only choose whom to kill. The proof is wait4: with every orphan re-parented to the subreaper, it
+has no child exactly when the tree is empty.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from runner_agent.shim.files import process_stat
+from runner_agent.shim.linux import WALL
+
+COOKIE_VARIABLE = "BANKSMAN_COOKIE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaped:
+    """A child that ended: one of `exit_code` and `signal` is set."""
+
+    pid: int
+    exit_code: int | None
+    signal: int | None
+    user_s: float
+    system_s: float
+    max_rss_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Casualties:
+    """Who was sent SIGKILL so far, as (pid, start time), and who could not be."""
+
+    killed: set[tuple[int, int]] = field(default_factory=set)
+    refused: set[tuple[int, int]] = field(default_factory=set)
+
+
+def reap() -> Iterator[Reaped]:
+    """Every child that has ended. Afterwards `has_children` is the proof."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, os.WNOHANG | WALL)
+        except ChildProcessError:
+            return
+        if pid == 0:
+            return
+        signalled = os.WIFSIGNALED(status)
+        yield Reaped(
+            pid=pid,
+            exit_code=None if signalled else os.waitstatus_to_exitcode(status),
+            signal=os.WTERMSIG(status) if signalled else None,
+            user_s=usage.ru_utime,
+            system_s=usage.ru_stime,
+            max_rss_bytes=usage.ru_maxrss * 1024,
+        )
+
+
+def has_children() -> bool:
+    """False only if the kernel says that this process has no child, live or dead (ECHILD). Reaps nothing."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT | WALL)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of all threads of `pid`, zombies included."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        if _has_children_files():
+            return found
+        return _children_by_scan(pid)
+    return found
+
+
+def _has_children_files() -> bool:
+    own = os.getpid()
+    return os.path.exists(f"/proc/{own}/task/{own}/children")
+
+
+def _children_by_scan(parent: int) -> list[int]:
+    found = []
+    for pid in all_pids():
+        stat = process_stat(pid)
+        if stat is not None and stat.parent == parent:
+            found.append(pid)
+    return found
+
+
+def all_pids() -> list[int]:
+    """Every process that /proc shows."""
+    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+
+
+def signal_tree(root: int, leader: int, number: int) -> None:
+    """Send a polite signal to everything below `root`: the leader's group at once, the others one by one."""
+    group_has_members = False
+    others: list[int] = []
+    for pid in _walk(root):
+        stat = process_stat(pid)
+        if stat is None or stat.state == "Z":
+            continue
+        if stat.group == leader:
+            group_has_members = True
+        else:
+            others.append(pid)
+    if group_has_members and leader > 1:
+        try:
+            os.killpg(leader, number)
+        except (ProcessLookupError, PermissionError):
+            group_has_members = False  # it ended meanwhile, or is not ours to signal: the kill decides
+    for pid in others:
+        send(pid, number, None)
+
+
+def _walk(root: int) -> Iterator[int]:
+    waiting, seen = [root], {root}
+    while waiting:
+        for pid in children(waiting.pop()):
+            if pid not in seen:
+                seen.add(pid)
+                waiting.append(pid)
+                yield pid
+
+
+def kill_round(root: int, casualties: Casualties, spared: frozenset[int] = frozenset()) -> None:
+    """One pass of killing below `root`: each process is stopped before its children are read, then all are killed.
+
+    Repeat it, reaping in between, until the kernel says that none is left. `spared` are children left alone.
+    """
+    waiting, seen = [root], {root, *spared}
+    stopped: list[tuple[int, int]] = []
+    while waiting:
+        for pid in children(waiting.pop()):
+            stat = process_stat(pid)
+            if pid in seen or stat is None:
+                continue
+            seen.add(pid)
+            waiting.append(pid)
+            if stat.state != "Z":
+                send(pid, signal.SIGSTOP, stat.start_time)
+                stopped.append((pid, stat.start_time))
+    for pid, start in stopped:
+        if send(pid, signal.SIGKILL, start):
+            casualties.killed.add((pid, start))
+        elif process_stat(pid) is not None:
+            casualties.refused.add((pid, start))
+
+
+def send(pid: int, number: int, start: int | None) -> bool:
+    """Send a signal, unless the process is gone or is not the one that was started at `start`. False if not sent."""
+    if pid <= 1:
+        return False
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        stat = process_stat(pid)
+        if stat is None or (start is not None and stat.start_time != start):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def kill_cookie_holders(cookie: str, casualties: Casualties) -> None:
+    """SIGKILL for every process that has the attempt's cookie in its environment, wherever it is."""
+    for pid in cookie_holders(cookie):
+        stat = process_stat(pid)
+        if stat is not None and stat.state != "Z" and send(pid, signal.SIGKILL, stat.start_time):
+            casualties.killed.add((pid, stat.start_time))
+
+
+def cookie_holders(cookie: str) -> list[int]:
+    """The processes whose environment at exec carried this cookie, this process excepted."""
+    needle = f"{COOKIE_VARIABLE}={cookie}".encode()
+    found = []
+    own = os.getpid()
+    for pid in all_pids():
+        if pid == own:
+            continue
+        try:
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                if needle in file.read().split(b"\0"):
+                    found.append(pid)
+        except OSError:
+            continue
+    return found
