@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import os
 import tomllib
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from control_plane.domain.settings import Settings as Rules
+from control_plane.domain.timing import Timing
 
 ENVIRONMENT_PREFIX = "BANKSMAN_SERVER_"
 SCALARS = {"str": str, "int": int, "float": float, "bool": bool}
@@ -67,9 +68,9 @@ class Settings:
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
-    def rules(self) -> Rules:
+    def timing(self) -> Timing:
         """The numbers that the session and its clocks follow."""
-        return Rules(
+        return Timing(
             heartbeat_shortest_s=self.heartbeat_shortest_s,
             loss_margin_s=self.loss_margin_s,
             loss_margin_ratio=self.loss_margin_ratio,
@@ -149,6 +150,15 @@ def _from_text(wanted: str, text: str) -> object:
     return text
 
 
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _check(settings: Settings) -> None:
     problems = [
         f"{name} must be a positive number, not {value}"
@@ -160,6 +170,11 @@ def _check(settings: Settings) -> None:
     host, _, port = settings.listen.rpartition(":")
     if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         problems.append(f"listen must be HOST:PORT, not {settings.listen!r}")
+    elif not settings.insecure and not _is_loopback(host.strip("[]")):
+        problems.append(
+            f"listen = {settings.listen!r} can be reached by other hosts in plain text; "
+            "listen on 127.0.0.1 and use a tunnel, or say --insecure"
+        )
     if settings.log_level not in ("debug", "info", "warning", "error"):
         problems.append(f"log_level must be debug, info, warning or error, not {settings.log_level!r}")
     if settings.log_format not in ("auto", "json", "console"):

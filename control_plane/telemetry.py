@@ -23,6 +23,12 @@ def logger(room: str) -> Logger:
     return bound
 
 
+def begin_call(**words: str) -> None:
+    """Forget what the log lines of this task said about an earlier call, and say this instead."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(**words)
+
+
 def configure(*, level: str, form: str, stream: TextIO | None = None) -> None:
     """Set up logging of the whole process; libraries' own records take the same way out.
 

@@ -97,7 +97,7 @@ class _Step:
     present: Callable[[Message], bool]
     optional: bool
     has_default: bool
-    # A flag in a oneof: False means that it is not the one chosen.
+    # In a oneof, and not optional: its zero means that it is not the one chosen.
     choice: bool
 
 
@@ -137,8 +137,8 @@ class Plan(Generic[E, M]):
             if field is None or field.name not in missing:
                 raise TypeError(f"{entity.__name__}.{declared.name} has no partner in {message.__name__}")
             missing.discard(field.name)
-            default = declared.default is not dataclasses.MISSING or declared.default_factory is not dataclasses.MISSING
-            self._steps.append(self._step(declared.name, typing.cast(FieldDescriptor, field), hints[declared.name], default))
+            partner = typing.cast(FieldDescriptor, field)
+            self._steps.append(self._step(declared.name, partner, hints[declared.name], _default(declared)))
         if missing:
             raise TypeError(f"{message.__name__} has fields that {entity.__name__} lacks: {sorted(missing)}")
 
@@ -147,7 +147,7 @@ class Plan(Generic[E, M]):
         values: dict[str, Any] = {}
         for step in self._steps:
             value = getattr(entity, step.attribute)
-            if value is not None and not (step.choice and value is False):
+            if value is not None and not (step.choice and not value):
                 values[step.field] = step.encode(value) if step.encode else value
         for name, compute in self._computed.items():
             values[name] = compute(entity)
@@ -186,7 +186,7 @@ class Plan(Generic[E, M]):
             present=_presence(field, optional, has_default and kind is not bool),
             optional=optional,
             has_default=has_default,
-            choice=field.containing_oneof is not None and kind is bool,
+            choice=field.containing_oneof is not None and not optional,
         )
 
     def _turns(self, field: FieldDescriptor, kind: Any) -> tuple[Turn | None, Turn | None]:
@@ -244,6 +244,10 @@ def decode_each(values: Any, decode: Turn) -> tuple[Any, ...]:
     if bad:
         raise BadFields(*bad)
     return tuple(decoded)
+
+
+def _default(declared: dataclasses.Field[Any]) -> bool:
+    return declared.default is not dataclasses.MISSING or declared.default_factory is not dataclasses.MISSING
 
 
 def _without_none(hint: Any) -> tuple[Any, bool]:

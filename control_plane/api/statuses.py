@@ -46,22 +46,25 @@ def _typed_detail(error: BanksmanError, status: str) -> Message | None:
         violation = error_details_pb2.PreconditionFailure.Violation(
             type=error.code.value, subject=error.metadata.get("subject", ""), description=_cut(error.message)
         )
-        return error_details_pb2.PreconditionFailure(violations=[violation])
+        failure: Message = error_details_pb2.PreconditionFailure(violations=[violation])
+        return failure
     if "resource" in error.metadata:
-        return error_details_pb2.ResourceInfo(
+        resource: Message = error_details_pb2.ResourceInfo(
             resource_type=error.metadata.get("resource_type", ""), resource_name=error.metadata["resource"]
         )
+        return resource
     return None
 
 
-def _bad_request(error: BanksmanError) -> error_details_pb2.BadRequest:
+def _bad_request(error: BanksmanError) -> Message:
     detail = error_details_pb2.BadRequest()
     for violation in error.violations[:MOST_VIOLATIONS]:
         entry = detail.field_violations.add(field=_cut(violation.field), description=_cut(violation.description))
         if detail.ByteSize() > MOST_DETAIL_BYTES:
             detail.field_violations.remove(entry)
             break
-    return detail
+    answer: Message = detail
+    return answer
 
 
 def _add(status: status_pb2.Status, detail: Message) -> None:

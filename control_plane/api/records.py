@@ -1,0 +1,32 @@
+"""Everything around runs, as messages: tasks, projects, principals, tokens, runners, secrets, schedules."""
+
+from __future__ import annotations
+
+from banksman.v1 import access_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
+
+from control_plane.api.convert import SPEC
+from control_plane.api.mapping import Plan
+from control_plane.domain.principal import JoinToken, Principal, Token
+from control_plane.domain.project import Project
+from control_plane.domain.runner import Runner
+from control_plane.domain.schedule import Schedule
+from control_plane.domain.secret import Secret
+from control_plane.domain.spec import RunSpec
+from control_plane.domain.task import Task
+
+TASK = Plan(Task, task_pb2.Task, stored=True, absent=frozenset({"spec"}))
+PROJECT = Plan(Project, project_pb2.Project, stored=True)
+PRINCIPAL = Plan(Principal, access_pb2.Principal, stored=True)
+TOKEN = Plan(Token, access_pb2.Token, stored=True)
+JOIN_TOKEN = Plan(JoinToken, runner_pb2.JoinToken, stored=True)
+RUNNER = Plan(Runner, runner_pb2.Runner, stored=True)
+SECRET = Plan(Secret, secret_pb2.Secret, stored=True)
+SCHEDULE = Plan(Schedule, schedule_pb2.Schedule, stored=True)
+
+
+def task_message(task: Task, spec: RunSpec | None = None) -> task_pb2.Task:
+    """A task as its readers see it; lists leave the spec out."""
+    message = TASK.encode(task)
+    if spec is not None:
+        message.spec.CopyFrom(SPEC.encode(spec))
+    return message

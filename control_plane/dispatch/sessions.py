@@ -1,0 +1,129 @@
+"""The live sessions: which runner can be reached now, and what is on its way to it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from control_plane.domain.ids import Holder, RunnerId
+from control_plane.domain.session import Goodbye, LogAck, LogRewind, ToRunner
+from control_plane.telemetry import logger
+
+log = logger("dispatch")
+
+SUPERSEDED = "SUPERSEDED"
+REVOKED = "REVOKED"
+OVERFLOW = "OVERFLOW"
+SHUTTING_DOWN = "SHUTTING_DOWN"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Posting:
+    """A message and the runner that it is for."""
+
+    runner_id: RunnerId
+    message: ToRunner
+
+
+class LiveSession:
+    """One life of a runner's stream, seen from inside: put a message in, or say goodbye.
+
+    Args:
+        put: queues a message for the stream's writer; False when it does not fit any more.
+        end: takes nothing more and lets the stream end; the goodbye is the last that goes out.
+    """
+
+    def __init__(
+        self,
+        holder: Holder,
+        *,
+        put: Callable[[ToRunner, bool], bool],
+        end: Callable[[Goodbye], None],
+    ) -> None:
+        self.holder = holder
+        # 0 until the database has given one: with the Welcome.
+        self.epoch = 0
+        self.welcomed = False
+        # What the runner says of itself in heartbeats.
+        self.draining = False
+        self.free_slots: int | None = None
+        self.over = asyncio.Event()
+        self._put, self._end = put, end
+
+    @property
+    def runner_id(self) -> RunnerId:
+        """Whose session it is."""
+        return self.holder.runner_id
+
+    def send(self, message: ToRunner) -> bool:
+        """Queue a message. A session whose outbox is full is closed: it would only grow, and the next one reconciles."""
+        if self.over.is_set():
+            return False
+        if self._put(message, isinstance(message, LogAck | LogRewind)):
+            return True
+        log.warning("session is too slow and is closed", runner=self.runner_id, epoch=self.epoch)
+        self.goodbye(OVERFLOW)
+        return False
+
+    def goodbye(self, reason: str, *, reconnect_after_s: float = 0.0, jitter_s: float = 0.0) -> None:
+        """End the session; what still waits is dropped."""
+        if not self.over.is_set():
+            self.over.set()
+            self._end(Goodbye(reason=reason, reconnect_after_s=reconnect_after_s, jitter_s=jitter_s))
+
+
+class Sessions:
+    """At most one live session per runner; the newest wins."""
+
+    def __init__(self, *, most: int) -> None:
+        self._most = most
+        self._by_runner: dict[RunnerId, LiveSession] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_runner)
+
+    def has_room(self, runner_id: RunnerId) -> bool:
+        """Whether one more session may open; a runner's own newer one always may."""
+        return runner_id in self._by_runner or len(self._by_runner) < self._most
+
+    def open(self, session: LiveSession) -> None:
+        """Take a session in; an older one of the same runner is told that it is superseded, and ends."""
+        older = self._by_runner.get(session.runner_id)
+        self._by_runner[session.runner_id] = session
+        if older is not None:
+            older.goodbye(SUPERSEDED)
+
+    def close(self, session: LiveSession) -> bool:
+        """Forget a session that ended; False when a newer one has its place already."""
+        if self._by_runner.get(session.runner_id) is not session:
+            return False
+        del self._by_runner[session.runner_id]
+        return True
+
+    def get(self, runner_id: RunnerId) -> LiveSession | None:
+        """The session that work may be sent to: one that has been welcomed."""
+        session = self._by_runner.get(runner_id)
+        return session if session is not None and session.welcomed and not session.over.is_set() else None
+
+    def ready(self) -> tuple[LiveSession, ...]:
+        """Every session that work may be sent to."""
+        return tuple(s for s in self._by_runner.values() if s.welcomed and not s.over.is_set())
+
+    def send(self, postings: Iterable[Posting]) -> None:
+        """Send what has a live session; the rest comes with the next Hello's verdicts, as nothing depends on one message."""
+        for posting in postings:
+            session = self.get(posting.runner_id)
+            if session is not None:
+                session.send(posting.message)
+
+    def end(self, runner_id: RunnerId, reason: str) -> None:
+        """End a runner's session, welcomed or not."""
+        session = self._by_runner.get(runner_id)
+        if session is not None:
+            session.goodbye(reason)
+
+    def goodbye_all(self, *, reconnect_after_s: float, jitter_s: float) -> None:
+        """The server stops: tell every runner when to come back."""
+        for session in list(self._by_runner.values()):
+            session.goodbye(SHUTTING_DOWN, reconnect_after_s=reconnect_after_s, jitter_s=jitter_s)
