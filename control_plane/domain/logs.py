@@ -59,7 +59,7 @@ class LogSeal:
 class LogAttempt:
     """One attempt of a run as a reader of its logs sees it; only attempts that were accepted have a log.
 
-     `deleted`: retention has removed the bytes.
+    `deleted`: retention has removed the bytes.
     """
 
     lease_epoch: int

@@ -20,7 +20,7 @@ PREVIEW_LARGEST = 100
 # An instant that fires later than this was missed; up to here it is merely late.
 LATE_AFTER_S = 60.0
 # Missed instants are counted up to here.
-MISSED_CAP = 1_000
+MISSED_CAP = 200
 
 
 class OverlapPolicy(StrEnum):

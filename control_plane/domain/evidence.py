@@ -1,0 +1,98 @@
+"""What a host says about an attempt of its own, in every state: it is filled in once and moves nothing."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from control_plane.domain import limits
+from control_plane.domain.attempt import ATTEMPT_TERMINAL, Attempt, StepResult, StopPhase
+from control_plane.domain.case import Case, concluded
+from control_plane.domain.history import RunEventType
+from control_plane.domain.run import RUN_TERMINAL
+from control_plane.domain.session import ExitOutcome, ExitRecord
+
+
+def host_time(told: datetime | None, earliest: datetime, now: datetime) -> datetime:
+    """A time by the host's clock, kept in the order that the server knows: not before `earliest`, not after now."""
+    return now if told is None else max(earliest, min(told, now))
+
+
+def nothing_left(attempt: Attempt, record: ExitRecord) -> bool:
+    """The host's word that no process of it lives: the kernel's (empty tree, another boot), or that none ever ran."""
+    if record.outcome is ExitOutcome.NOT_STARTED and attempt.started_at is None:
+        return True
+    return record.tree_empty or record.outcome is ExitOutcome.HOST_REBOOTED
+
+
+def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
+    """The exit record's facts on its attempt; the first record stays. The result goes to the run while it is active."""
+    attempt = case.live
+    if attempt.exit_stored:
+        return case
+    stop = attempt.stop
+    if stop is not None:
+        stop = replace(
+            stop,
+            signalled_at=stop.signalled_at or record.signalled_at,
+            killed_at=stop.killed_at or record.killed_at,
+            survivors=max(stop.survivors, record.survivors_killed),
+            phase=StopPhase.KILLED if record.killed_at is not None else stop.phase,
+        )
+    started_at = attempt.started_at
+    if started_at is None and record.started_at is not None:
+        started_at = host_time(record.started_at, attempt.offered_at, now)
+    ended_at = attempt.ended_at or host_time(record.ended_at, started_at or attempt.offered_at, now)
+    case = replace(
+        case,
+        attempt=replace(
+            attempt,
+            exit_stored=True,
+            exit_code=record.exit_code,
+            signal=record.signal,
+            steps=record.steps or attempt.steps,
+            pid=attempt.pid or record.pid,
+            started_at=started_at,
+            ended_at=ended_at,
+            kill_confirmed=nothing_left(attempt, record),
+            survivors_killed=record.survivors_killed,
+            final_offset=record.final_offset,
+            expected_digest=record.digest,
+            gaps=record.gaps,
+            log_counted=record.log_counted,
+            cpu_s=record.cpu_s,
+            max_rss_bytes=record.max_rss_bytes,
+            usage_source=record.usage_source,
+            stop=stop,
+        ),
+    )
+    return _with_result(case, record)
+
+
+def late_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
+    """The exit record of an attempt that is already over: evidence only, one row, then acked for ever."""
+    if case.live.state not in ATTEMPT_TERMINAL:
+        raise ValueError(f"attempt {case.live.key} is not over")
+    if case.live.exit_stored:
+        return case
+    case = fill_exit(case, record, now)
+    note = str(record.outcome) if record.exit_code is None else f"{record.outcome}, exit code {record.exit_code}"
+    newest = all(each.lease_epoch < case.live.lease_epoch for each in case.others)
+    if newest and case.run.state in RUN_TERMINAL:
+        case = replace(case, run=replace(case.run, exit_code=record.exit_code, signal=record.signal))
+    case = case.record(RunEventType.EVIDENCE_ADDED, now, reason=record.reason, note=note)
+    return concluded(case, now) if case.run.state in RUN_TERMINAL else case
+
+
+def step_ended(case: Case, step: StepResult) -> Case:
+    """One more step's end; a repeat (the same index) changes nothing."""
+    attempt = case.live
+    if attempt.exit_stored or any(known.index == step.index for known in attempt.steps):
+        return case
+    steps = tuple(sorted((*attempt.steps, step), key=lambda each: each.index))
+    return replace(case, attempt=replace(attempt, steps=steps[: limits.STEPS]))
+
+
+def _with_result(case: Case, record: ExitRecord) -> Case:
+    fits = len(record.result_data.encode()) <= limits.RESULT_BYTES
+    if not record.result_data or not fits or case.run.state in RUN_TERMINAL:
+        return case
+    return replace(case, run=replace(case.run, result_data=record.result_data))

@@ -1,0 +1,243 @@
+"""Which queued run goes to which runner, and why the others wait. A pure function of two lists and the refusals."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from control_plane.domain.ids import ProjectId, RunId, RunnerId
+from control_plane.domain.spec import RunSpec, Selector, SelectorOperator
+from control_plane.domain.timing import Timing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedRun:
+    """What placement needs of a queued run. `eligible_since`: when it could first have been offered."""
+
+    run_id: RunId
+    project_id: ProjectId
+    priority: int = 0
+    queue_rank: int = 1
+    eligible_since: datetime
+    not_before: datetime | None = None
+    selectors: tuple[Selector, ...] = ()
+    slots: int = 1
+    runner: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerView:
+    """What placement needs of an enrolled runner. `withheld`: runs it lists under a fence that the server never gave."""
+
+    runner_id: RunnerId
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    allowed_project_ids: tuple[ProjectId, ...] = ()
+    slots: int
+    free: int
+    connected: bool = True
+    draining: bool = False
+    revoked: bool = False
+    withheld: Collection[RunId] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    run_id: RunId
+    runner_id: RunnerId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Offers to make, in order; for every other run the sentence that says why it waits."""
+
+    offers: tuple[Match, ...]
+    waiting: Mapping[RunId, str]
+
+
+def queued_run(run_id: RunId, project_id: ProjectId, spec: RunSpec, *, since: datetime, priority: int) -> QueuedRun:
+    """A run as placement sees it."""
+    return QueuedRun(
+        run_id=run_id,
+        project_id=project_id,
+        priority=priority,
+        eligible_since=since,
+        selectors=spec.selectors,
+        slots=max(1, spec.slots),
+        runner=spec.runner,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    count: int
+    until_s: float
+    note: str
+
+
+class Refusals:
+    """Which runner refused which run (or let its offer time out), and until when it is not asked again."""
+
+    CAPACITY = 10_000
+
+    def __init__(self, timing: Timing) -> None:
+        self._timing = timing
+        self._known: dict[tuple[RunId, RunnerId], Refusal] = {}
+
+    def add(self, run_id: RunId, runner_id: RunnerId, note: str, now_s: float) -> None:
+        """5 s, doubling to 60 s with each further refusal of the same pair."""
+        earlier = self._known.pop((run_id, runner_id), None)
+        count = 1 if earlier is None else earlier.count + 1
+        delay_s = min(self._timing.refusal_backoff_cap_s, self._timing.refusal_backoff_s * 2.0 ** min(count - 1, 16))
+        if len(self._known) >= self.CAPACITY:
+            self._known.pop(next(iter(self._known)))
+        self._known[run_id, runner_id] = Refusal(count=count, until_s=now_s + delay_s, note=note)
+
+    def forget(self, run_id: RunId) -> None:
+        for pair in [pair for pair in self._known if pair[0] == run_id]:
+            del self._known[pair]
+
+    def standing(self, run_id: RunId, runner_id: RunnerId, now_s: float) -> Refusal | None:
+        refusal = self._known.get((run_id, runner_id))
+        return refusal if refusal is not None and refusal.until_s > now_s else None
+
+    def next_end_s(self, now_s: float) -> float | None:
+        """When the earliest standing refusal ends."""
+        return min((each.until_s for each in self._known.values() if each.until_s > now_s), default=None)
+
+
+def selects(selector: Selector, labels: Mapping[str, str]) -> bool:
+    value = labels.get(selector.key)
+    match selector.operator:
+        case SelectorOperator.IN:
+            return value is not None and value in selector.values
+        case SelectorOperator.NOT_IN:
+            return value is None or value not in selector.values
+        case SelectorOperator.EXISTS:
+            return value is not None
+
+
+def place(
+    queued: Iterable[QueuedRun],
+    runners: Sequence[RunnerView],
+    refusals: Refusals,
+    now: datetime,
+    now_s: float,
+    timing: Timing,
+) -> Placement:
+    """Highest priority first, then returned runs, then age. A run takes the matching runner with most free slots.
+
+    A run that needs more slots than are free anywhere reserves, after a minute, the matching runner that has most of
+    them free: later runs leave it alone until the big one fits.
+    """
+    views = {runner.runner_id: runner for runner in runners}
+    reserved: dict[RunnerId, RunId] = {}
+    offers: list[Match] = []
+    waiting: dict[RunId, str] = {}
+    for run in sorted(queued, key=lambda each: (-each.priority, each.queue_rank, each.run_id)):
+        if run.not_before is not None and run.not_before > now:
+            waiting[run.run_id] = f"Not before {run.not_before:%Y-%m-%d %H:%M:%S} UTC."
+            continue
+        able = [view for view in views.values() if _able(run, view)]
+        asked = [view for view in able if refusals.standing(run.run_id, view.runner_id, now_s) is None]
+        open_to_it = [view for view in asked if view.runner_id not in reserved]
+        fitting = [view for view in open_to_it if view.free >= run.slots]
+        if fitting:
+            chosen = max(fitting, key=lambda view: (view.free, _reversed(view.name)))
+            views[chosen.runner_id] = replace(chosen, free=chosen.free - run.slots)
+            offers.append(Match(run_id=run.run_id, runner_id=chosen.runner_id))
+            continue
+        waited_s = (now - run.eligible_since).total_seconds()
+        if run.slots > 1 and open_to_it and waited_s >= timing.reservation_s:
+            reserved[max(open_to_it, key=lambda view: (view.free, _reversed(view.name))).runner_id] = run.run_id
+        waiting[run.run_id] = why(run, runners, able, asked, reserved, refusals, now_s)
+    return Placement(offers=tuple(offers), waiting=waiting)
+
+
+def _reversed(name: str) -> tuple[int, ...]:
+    """So that among equals the first name wins under max()."""
+    return tuple(-ord(character) for character in name)
+
+
+def _able(run: QueuedRun, view: RunnerView) -> bool:
+    """The runner could take the run if it had room."""
+    return _eligible(run, view) and view.connected and not view.draining and run.run_id not in view.withheld
+
+
+def _eligible(run: QueuedRun, view: RunnerView) -> bool:
+    return (
+        not view.revoked
+        and run.runner in ("", view.name, view.runner_id)
+        and (not view.allowed_project_ids or run.project_id in view.allowed_project_ids)
+        and all(selects(selector, view.labels) for selector in run.selectors)
+        and view.slots >= run.slots
+    )
+
+
+def why(
+    run: QueuedRun,
+    runners: Sequence[RunnerView],
+    able: Sequence[RunnerView],
+    asked: Sequence[RunnerView],
+    reserved: Mapping[RunnerId, RunId],
+    refusals: Refusals,
+    now_s: float,
+) -> str:
+    """The most telling reason that the run waits, as a sentence."""
+    if not able:
+        return _nobody(run, runners)
+    if not asked:
+        view = able[0]
+        refusal = refusals.standing(run.run_id, view.runner_id, now_s)
+        note = refusal.note if refusal is not None and refusal.note else "no reason given"
+        return f"Runner {view.name} refused it: {note}; it is asked again soon."
+    held = [reserved[view.runner_id] for view in asked if view.runner_id in reserved]
+    if held and run.run_id in held:
+        return f"It needs {run.slots} slots at once; a runner is reserved for it until they are free."
+    if held and len(held) == len(asked):
+        return f"The matching runners are reserved for run {held[0]}, which needs more slots."
+    names = ", ".join(sorted(view.name for view in asked)[:3])
+    return f"All matching runners are busy ({names})."
+
+
+def _nobody(run: QueuedRun, runners: Sequence[RunnerView]) -> str:
+    alive = [view for view in runners if not view.revoked]
+    if not alive:
+        return "No runner is enrolled."
+    if run.runner:
+        alive = [view for view in alive if run.runner in (view.name, view.runner_id)]
+        if not alive:
+            return f"There is no runner {run.runner}."
+    allowed = [view for view in alive if not view.allowed_project_ids or run.project_id in view.allowed_project_ids]
+    if not allowed:
+        return "No runner may take runs of this project."
+    for selector in run.selectors:
+        if not any(selects(selector, view.labels) for view in allowed):
+            return f"No runner has label {_spoken(selector)}."
+    matching = [view for view in allowed if all(selects(selector, view.labels) for selector in run.selectors)]
+    if not matching:
+        return "No single runner has all the labels that it asks for."
+    roomy = [view for view in matching if view.slots >= run.slots]
+    if not roomy and any(view.connected for view in matching):
+        return f"No matching runner has {run.slots} slots."
+    return _away(roomy or matching)
+
+
+def _away(matching: Sequence[RunnerView]) -> str:
+    """They would do, but none can be asked now."""
+    name, plural = matching[0].name, len(matching) > 1
+    if any(view.connected and view.draining for view in matching):
+        return "The matching runners are draining." if plural else f"Runner {name} is draining."
+    if any(view.connected for view in matching):
+        return f"Runner {name} still lists an attempt of it that this control plane does not know."
+    return "The matching runners are not connected." if plural else f"Runner {name} is not connected."
+
+
+def _spoken(selector: Selector) -> str:
+    values = " or ".join(selector.values)
+    match selector.operator:
+        case SelectorOperator.IN:
+            return f"{selector.key}={values}"
+        case SelectorOperator.NOT_IN:
+            return f"{selector.key} other than {values}"
+        case SelectorOperator.EXISTS:
+            return selector.key
