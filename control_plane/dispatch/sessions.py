@@ -57,7 +57,7 @@ class LiveSession:
         return self.holder.runner_id
 
     def send(self, message: ToRunner) -> bool:
-        """Queue a message. A session whose outbox is full is closed: it would only grow, and the next one reconciles."""
+        """Queue a message. A session whose outbox is full is closed: the next one reconciles."""
         if self.over.is_set():
             return False
         if self._put(message, isinstance(message, LogAck | LogRewind)):
@@ -111,7 +111,7 @@ class Sessions:
         return tuple(s for s in self._by_runner.values() if s.welcomed and not s.over.is_set())
 
     def send(self, postings: Iterable[Posting]) -> None:
-        """Send what has a live session; the rest comes with the next Hello's verdicts, as nothing depends on one message."""
+        """Send what has a live session; the rest comes with the next Hello's verdicts."""
         for posting in postings:
             session = self.get(posting.runner_id)
             if session is not None:

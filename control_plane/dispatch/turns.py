@@ -47,7 +47,7 @@ class Turns:
                 await turn()
             except BanksmanError as error:
                 log.warning("a message of a runner was not taken", session=self._name, key=str(key), error=str(error))
-            except Exception:  # noqa: BLE001 one bad message must not end the session, let alone others
+            except Exception:  # one bad message must not end the session, let alone others
                 log.exception("a message of a runner failed", session=self._name, key=str(key))
             finally:
                 self._room.release()
