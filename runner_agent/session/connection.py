@@ -1,0 +1,105 @@
+"""Dial, be known, run a session, and come back for ever: full jitter between 0.5 and 20 s."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+
+import grpc
+
+from runner_agent.clock import Clock
+from runner_agent.domain import backoff
+from runner_agent.outbox import Outbox
+from runner_agent.session.channel import Unreachable, connect, open_channel
+from runner_agent.session.enrolment import Enrolment
+from runner_agent.session.refusals import if_revoked, is_auth, sentence_of
+from runner_agent.session.session import Session, SessionEnd, SessionHost
+from runner_agent.telemetry import logger
+
+SUPERSEDED = "superseded"
+
+
+class Connection:
+    """Keeps a session open, whatever happens to the network or the server."""
+
+    def __init__(
+        self,
+        *,
+        server: str,
+        insecure: bool,
+        enrolment: Enrolment,
+        host: SessionHost,
+        clock: Clock,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self._server = server
+        self._insecure = insecure
+        self._enrolment = enrolment
+        self._host = host
+        self._clock = clock
+        self._chance = chance
+        self._log = logger("session")
+        self._state = ""
+        self._failures = 0
+        self._renew = False
+
+    async def run(self) -> None:
+        """For ever. Raises Refused when the server will not have this runner."""
+        while True:
+            began_ns = self._clock.boottime_ns()
+            end = await self._once()
+            lived_s = (self._clock.boottime_ns() - began_ns) / 1e9
+            await asyncio.sleep(self._pause_s(end, lived_s))
+
+    async def _once(self) -> SessionEnd | None:
+        channel = open_channel(self._server, insecure=self._insecure)
+        try:
+            await connect(channel)
+            credential = await self._enrolment.credential(channel, renew=self._renew)
+            self._renew = False
+            self._tell("connected", f"Connected to {self._server}.")
+            outbox = Outbox(self._clock.boottime_ns)
+            end = await Session(channel, credential, self._host, outbox).run()
+        except Unreachable as error:
+            self._tell("unreachable", f"The server at {self._server} cannot be reached: {error}; trying on.")
+            return None
+        except grpc.aio.AioRpcError as error:
+            self._tell(f"failing {error.code().name}", f"The server at {self._server} says: {sentence_of(error)}.")
+            return None
+        finally:
+            await channel.close()
+        self._judge(end)
+        return end
+
+    def _judge(self, end: SessionEnd) -> None:
+        """What the end of a session means for the next one. Raises Refused."""
+        if end.error is not None and (refused := if_revoked(end.error, self._enrolment.path)) is not None:
+            raise refused
+        if end.error is not None and is_auth(end.error):
+            self._renew = True
+            self._tell("credential refused", f"The credential was refused ({sentence_of(end.error)}); renewing it.")
+        elif SUPERSEDED in end.reason.lower():
+            self._tell(
+                "superseded",
+                "Another agent with this runner's credential has taken the session; if that is not a restart of this "
+                "one, two hosts share one identity: enrol them apart.",
+            )
+        else:
+            self._tell(f"disconnected {end.reason}", f"Disconnected: {end.reason}; reconnecting.")
+
+    def _pause_s(self, end: SessionEnd | None, lived_s: float) -> float:
+        if end is not None and end.parting is not None and end.parting.reconnect_after_s is not None:
+            self._failures = 0
+            return end.parting.reconnect_after_s + self._chance() * end.parting.jitter_s
+        if end is not None and end.welcomed and SUPERSEDED not in end.reason.lower():
+            # A session that did its work and broke is no failure to connect: come back at once, the first time.
+            self._failures = 0 if lived_s > backoff.STEADY_S else min(self._failures, 1)
+        self._failures += 1
+        return backoff.delay_s(self._failures - 1, self._chance())
+
+    def _tell(self, state: str, sentence: str) -> None:
+        """One line per change of state, not per try."""
+        if state != self._state:
+            self._state = state
+            self._log.info("connection", state=state, message=sentence)

@@ -1,0 +1,37 @@
+"""The agent's own log: one line per event, to stderr; JSON, or for people on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+
+def configure(*, level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:
+    """Set the log up once. `style` is "json", "text" or "auto" (text on a terminal)."""
+    out = stream if stream is not None else sys.stderr
+    people = style == "text" or (style == "auto" and out.isatty())
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=out.isatty()) if people else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
+
+
+def logger(room: str) -> FilteringBoundLogger:
+    """The log of one room."""
+    log: FilteringBoundLogger = structlog.get_logger(room=room)
+    return log
