@@ -172,7 +172,7 @@ def refusal(trouble: Trouble, cause: DBAPIError) -> BanksmanError:
     """What a caller is told about a database error: nothing was stored, and whether to try again."""
     error: BanksmanError
     if trouble is Trouble.FULL:
-        error = ResourceExhausted(ErrorCode.DISK_FULL, "The control plane's disk is full; nothing was stored.")
+        error = ResourceExhausted(ErrorCode.STORAGE_FULL, "The control plane's disk is full; nothing was stored.")
     else:
         error = Unavailable(
             ErrorCode.STORAGE_UNAVAILABLE, "The control plane's database did not answer; nothing was stored."

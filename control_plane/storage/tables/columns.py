@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -53,6 +54,6 @@ def project_() -> Column[str]:
     return Column("project_id", Text, ForeignKey("projects.id"), nullable=False)
 
 
-def partial_(name: str, *columns: Column[str] | Column[int] | Column[bool], where: str, unique: bool = False) -> Index:
+def partial_(name: str, *columns: ColumnElement[Any], where: str, unique: bool = False) -> Index:
     """An index of some rows only; both databases know them, each under its own option."""
     return Index(name, *columns, unique=unique, sqlite_where=text(where), postgresql_where=text(where))

@@ -36,10 +36,10 @@ def upgrade() -> None:
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("priority", sa.BigInteger(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=True),
-        sa.Column("queue_since", sa.BigInteger(), nullable=False),
+        sa.Column("queue_expires_at", sa.BigInteger(), nullable=True),
         sa.Column("queue_rank", sa.BigInteger(), nullable=False),
-        sa.Column("ever_assigned", sa.Boolean(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=True),
+        sa.Column("due_at", sa.BigInteger(), nullable=True),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("completed_at", sa.BigInteger(), nullable=True),
         sa.Column("settled_at", sa.BigInteger(), nullable=True),
@@ -74,18 +74,42 @@ def upgrade() -> None:
     )
     op.create_index("ix_runs_completed", "runs", ["completed_at"], unique=False)
     op.create_index("ix_runs_created_by", "runs", ["created_by", "id"], unique=False)
+    op.create_index(
+        "ix_runs_due",
+        "runs",
+        ["due_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("due_at IS NOT NULL"),
+        postgresql_where=sa.text("due_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_runs_not_before",
+        "runs",
+        ["not_before"],
+        unique=False,
+        sqlite_where=sa.text("state = 'QUEUED' AND not_before IS NOT NULL"),
+        postgresql_where=sa.text("state = 'QUEUED' AND not_before IS NOT NULL"),
+    )
     op.create_index("ix_runs_project", "runs", ["project_id", "id"], unique=False)
     op.create_index("ix_runs_project_state", "runs", ["project_id", "state", "id"], unique=False)
     op.create_index(
         "ix_runs_queue",
         "runs",
-        ["priority", "queue_rank", "id"],
+        [sa.literal_column("priority DESC"), "queue_rank", "id"],
         unique=False,
         sqlite_where=sa.text("state = 'QUEUED'"),
         postgresql_where=sa.text("state = 'QUEUED'"),
     )
     op.create_index("ix_runs_retry_of", "runs", ["retry_of"], unique=False)
     op.create_index("ix_runs_schedule", "runs", ["schedule_id", "id"], unique=False)
+    op.create_index(
+        "ix_runs_settled",
+        "runs",
+        ["settled_at", "id"],
+        unique=False,
+        sqlite_where=sa.text("settled_at IS NOT NULL"),
+        postgresql_where=sa.text("settled_at IS NOT NULL"),
+    )
     op.create_index(op.f("ix_runs_short_id"), "runs", ["short_id"], unique=False)
     op.create_index(op.f("ix_runs_spec_sha256"), "runs", ["spec_sha256"], unique=False)
     op.create_index("ix_runs_task", "runs", ["task_id", "id"], unique=False)
@@ -132,7 +156,6 @@ def upgrade() -> None:
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("runner_id", sa.Text(), nullable=False),
         sa.Column("state_directory_id", sa.Text(), nullable=False),
-        sa.Column("runner_name", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("slots", sa.BigInteger(), nullable=False),

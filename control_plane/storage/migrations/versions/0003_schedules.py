@@ -79,7 +79,7 @@ def upgrade() -> None:
         "schedules",
         ["next_fire_at", "id"],
         unique=False,
-        sqlite_where=sa.text("next_fire_at IS NOT NULL AND paused = false"),
-        postgresql_where=sa.text("next_fire_at IS NOT NULL AND paused = false"),
+        sqlite_where=sa.text("next_fire_at IS NOT NULL AND NOT paused"),
+        postgresql_where=sa.text("next_fire_at IS NOT NULL AND NOT paused"),
     )
     op.create_index(op.f("ix_schedules_task_id"), "schedules", ["task_id"], unique=False)

@@ -1,0 +1,215 @@
+"""Reads of specs, runs, attempts and their history."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, Select, bindparam, func, select, text, union_all
+
+from control_plane.domain.attempt import Attempt
+from control_plane.domain.history import RunEventRecord
+from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId, ScheduleId, TaskId
+from control_plane.domain.pages import Page
+from control_plane.domain.run import Run, RunState
+from control_plane.storage.paging import PageRequest, fetch_page, open_key
+from control_plane.storage.rows import AnyRow, at_or_none, json_text, to_us
+from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
+from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNNERS, RUNS, SPECS
+from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
+
+_RUNS: Final = select(*RUN.columns)
+_RUN: Final = _RUNS.where(RUNS.c.id == bindparam("id"))
+_SPEC: Final = select(SPECS.c.body).where(SPECS.c.sha256 == bindparam("sha256"))
+_QUEUED: Final = (
+    _RUNS.where(text(QUEUED_RUN), RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")))
+    .order_by(RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id)
+    .limit(bindparam("limit"))
+)
+_NEXT_NOT_BEFORE: Final = select(func.min(RUNS.c.not_before)).where(
+    text(f"{QUEUED_RUN} AND not_before IS NOT NULL"), RUNS.c.not_before > bindparam("now")
+)
+_DUE: Final = (
+    select(RUNS.c.id)
+    .where(text("due_at IS NOT NULL"), RUNS.c.due_at <= bindparam("now"))
+    .order_by(RUNS.c.due_at, RUNS.c.id)
+    .limit(bindparam("limit"))
+)
+
+# A runner's name and silence belong to what readers see of an attempt.
+_ATTEMPTS: Final = select(*ATTEMPT.columns, RUNNERS.c.name, RUNNERS.c.disconnected_since).join(
+    RUNNERS, RUNNERS.c.id == ATTEMPTS.c.runner_id
+)
+_ATTEMPT: Final = _ATTEMPTS.where(
+    ATTEMPTS.c.run_id == bindparam("run_id"), ATTEMPTS.c.lease_epoch == bindparam("lease_epoch")
+)
+_ATTEMPTS_OF_RUN: Final = _ATTEMPTS.where(ATTEMPTS.c.run_id == bindparam("run_id")).order_by(
+    ATTEMPTS.c.lease_epoch.desc()
+)
+_LIVE: Final = _ATTEMPTS.where(text(f"attempts.{LIVE_ATTEMPT}")).order_by(ATTEMPTS.c.run_id, ATTEMPTS.c.lease_epoch)
+_LIVE_OF_RUNNER: Final = _LIVE.where(ATTEMPTS.c.runner_id == bindparam("runner_id"))
+
+_EVENTS: Final = select(*RUN_EVENT.columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs of a project a list shows; empty and None mean all."""
+
+    states: tuple[RunState, ...] = ()
+    task_id: TaskId | None = None
+    schedule_id: ScheduleId | None = None
+    created_after: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Whose change rows a watch wants: one run's, else one task's, else a project's."""
+
+    project_id: ProjectId
+    run_id: RunId | None = None
+    task_id: TaskId | None = None
+
+
+def spec_bytes(connection: Connection, sha256: str) -> bytes | None:
+    row = connection.execute(_SPEC, {"sha256": sha256}).first()
+    return None if row is None else bytes(row[0])
+
+
+def run(connection: Connection, run_id: RunId) -> Run | None:
+    row = connection.execute(_RUN, {"id": run_id}).first()
+    return None if row is None else RUN.entity(row)
+
+
+def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, request: PageRequest) -> Page[Run]:
+    """Newest first, without specs and attempts."""
+    scope = (
+        "runs",
+        project_id,
+        sorted(wanted.states),
+        wanted.task_id,
+        wanted.schedule_id,
+        None if wanted.created_after is None else to_us(wanted.created_after),
+    )
+    query = _RUNS.where(RUNS.c.project_id == project_id)
+    if wanted.task_id is not None:
+        query = query.where(RUNS.c.task_id == wanted.task_id)
+    if wanted.schedule_id is not None:
+        query = query.where(RUNS.c.schedule_id == wanted.schedule_id)
+    if wanted.created_after is not None:
+        query = query.where(
+            RUNS.c.created_at > to_us(wanted.created_after), RUNS.c.id >= _id_before(wanted.created_after)
+        )
+    if len(wanted.states) == 1:
+        query = query.where(RUNS.c.state == str(wanted.states[0]))
+    elif wanted.states:
+        query = _in_states(query, sorted(set(wanted.states)), json_text(scope), request)
+    return fetch_page(
+        connection,
+        query=query,
+        key=RUNS.c.id,
+        key_of=lambda item: item.id,
+        build=RUN.entity,
+        request=request,
+        scope=scope,
+        newest_first=True,
+    )
+
+
+def _in_states(query: Select[Any], states: list[RunState], scope: str, request: PageRequest) -> Select[Any]:
+    """The newest rows of each state by the state's index, instead of all of them sorted."""
+    if request.include_total_size:
+        return query.where(RUNS.c.state.in_([str(state) for state in states]))
+    ids = query.with_only_columns(RUNS.c.id).order_by(RUNS.c.id.desc()).limit(request.size() + 1)
+    if request.page_token:
+        ids = ids.where(RUNS.c.id < open_key(scope, request.page_token))
+    newest = union_all(*(select(ids.where(RUNS.c.state == str(state)).subquery().c.id) for state in states))
+    return query.where(RUNS.c.id.in_(newest))
+
+
+def _id_before(at: datetime) -> str:
+    """A bound below the ids (UUIDv7) of everything created after `at`, with a minute of slack for clock steps."""
+    milliseconds = max(0, to_us(at - timedelta(minutes=1)) // 1000)
+    digits = f"{milliseconds:012x}"
+    return f"{digits[:8]}-{digits[8:]}"
+
+
+def queued_runs(connection: Connection, now: datetime, limit: int) -> tuple[Run, ...]:
+    """Runs that may be offered now, in the order in which they should be."""
+    return tuple(RUN.entity(row) for row in connection.execute(_QUEUED, {"now": to_us(now), "limit": limit}))
+
+
+def next_not_before(connection: Connection, now: datetime) -> datetime | None:
+    """The earliest instant behind `now` at which a queued run may be offered that now may not."""
+    return at_or_none(connection.execute(_NEXT_NOT_BEFORE, {"now": to_us(now)}).scalar())
+
+
+def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, ...]:
+    """Runs that a wall clock concerns now, oldest first."""
+    return tuple(RunId(row[0]) for row in connection.execute(_DUE, {"now": to_us(now), "limit": limit}))
+
+
+def active_runs_of_task(connection: Connection, task_id: TaskId) -> tuple[RunId, ...]:
+    query = select(RUNS.c.id).where(RUNS.c.task_id == task_id, text(ACTIVE_RUN)).order_by(RUNS.c.id)
+    return tuple(RunId(row[0]) for row in connection.execute(query))
+
+
+def active_runs_of_schedule(connection: Connection, schedule_id: ScheduleId) -> tuple[RunId, ...]:
+    query = select(RUNS.c.id).where(RUNS.c.schedule_id == schedule_id, text(ACTIVE_RUN)).order_by(RUNS.c.id)
+    return tuple(RunId(row[0]) for row in connection.execute(query))
+
+
+def attempt(connection: Connection, key: AttemptKey) -> Attempt | None:
+    row = connection.execute(_ATTEMPT, {"run_id": key.run_id, "lease_epoch": key.lease_epoch}).first()
+    return None if row is None else _seen(row)
+
+
+def attempts(connection: Connection, run_id: RunId) -> tuple[Attempt, ...]:
+    """Newest first."""
+    return tuple(_seen(row) for row in connection.execute(_ATTEMPTS_OF_RUN, {"run_id": run_id}))
+
+
+def live_attempts(connection: Connection, runner_id: RunnerId | None = None) -> tuple[Attempt, ...]:
+    """OFFERED, STARTING, RUNNING and STOPPING attempts, of one runner or of all."""
+    if runner_id is None:
+        return tuple(_seen(row) for row in connection.execute(_LIVE))
+    return tuple(_seen(row) for row in connection.execute(_LIVE_OF_RUNNER, {"runner_id": runner_id}))
+
+
+def _seen(row: AnyRow) -> Attempt:
+    # A finished attempt is not waiting for its runner any more.
+    away = row[-1] if row[_ENDED_AT] is None else None
+    return ATTEMPT.entity(row, runner_name=row[-2], disconnected_since=at_or_none(away))
+
+
+_ENDED_AT: Final = [column.name for column in ATTEMPT.columns].index("ended_at")
+
+
+def list_events(connection: Connection, run_id: RunId, request: PageRequest) -> Page[RunEventRecord]:
+    """A run's history, oldest first."""
+    return fetch_page(
+        connection,
+        query=_EVENTS.where(RUN_EVENTS.c.run_id == run_id),
+        key=RUN_EVENTS.c.number,
+        key_of=lambda item: item.number,
+        build=RUN_EVENT.entity,
+        request=request,
+        scope=("events", run_id),
+    )
+
+
+def events_after(connection: Connection, wanted: EventFilter, number: int, limit: int) -> tuple[RunEventRecord, ...]:
+    """Change rows behind `number`, in the order of their commits."""
+    query = _EVENTS.where(RUN_EVENTS.c.number > number).order_by(RUN_EVENTS.c.number).limit(limit)
+    if wanted.run_id is not None:
+        query = query.where(RUN_EVENTS.c.run_id == wanted.run_id)
+    elif wanted.task_id is not None:
+        query = query.where(RUN_EVENTS.c.task_id == wanted.task_id)
+    query = query.where(RUN_EVENTS.c.project_id == wanted.project_id)
+    return tuple(RUN_EVENT.entity(row) for row in connection.execute(query))
+
+
+def newest_event_number(connection: Connection) -> int:
+    """0 when nothing has happened yet."""
+    return connection.execute(select(func.max(RUN_EVENTS.c.number))).scalar() or 0

@@ -1,0 +1,64 @@
+"""Reads of schedules."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, or_, select, text
+
+from control_plane.domain.ids import ProjectId, ScheduleId, TaskId
+from control_plane.domain.pages import Page
+from control_plane.domain.schedule import Schedule
+from control_plane.storage.paging import PageRequest, fetch_page
+from control_plane.storage.rows import AnyRow, to_us
+from control_plane.storage.shapes import SCHEDULE
+from control_plane.storage.tables import SCHEDULES, TASKS
+from control_plane.storage.tables.schedules import DUE_SCHEDULE
+
+_SCHEDULES: Final = select(*SCHEDULE.columns, TASKS.c.name).join(TASKS, TASKS.c.id == SCHEDULES.c.task_id)
+
+
+def schedule(connection: Connection, schedule_id: ScheduleId) -> Schedule | None:
+    row = connection.execute(_SCHEDULES.where(SCHEDULES.c.id == schedule_id)).first()
+    return None if row is None else _schedule(row)
+
+
+def find_schedule(connection: Connection, project_id: ProjectId, id_or_name: str) -> Schedule | None:
+    query = _SCHEDULES.where(
+        SCHEDULES.c.project_id == project_id, or_(SCHEDULES.c.id == id_or_name, SCHEDULES.c.name == id_or_name)
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _schedule(row)
+
+
+def list_schedules(
+    connection: Connection, project_id: ProjectId, request: PageRequest, *, task_id: TaskId | None = None
+) -> Page[Schedule]:
+    """By name."""
+    query = _SCHEDULES.where(SCHEDULES.c.project_id == project_id)
+    if task_id is not None:
+        query = query.where(SCHEDULES.c.task_id == task_id)
+    return fetch_page(
+        connection,
+        query=query,
+        key=SCHEDULES.c.name,
+        key_of=lambda item: item.name,
+        build=_schedule,
+        request=request,
+        scope=("schedules", project_id, task_id),
+    )
+
+
+def due_schedules(connection: Connection, before: datetime, limit: int) -> tuple[Schedule, ...]:
+    """Schedules that fire no later than `before` and are not paused, earliest first."""
+    query = (
+        _SCHEDULES.where(text(DUE_SCHEDULE), SCHEDULES.c.next_fire_at <= to_us(before))
+        .order_by(SCHEDULES.c.next_fire_at, SCHEDULES.c.id)
+        .limit(limit)
+    )
+    return tuple(_schedule(row) for row in connection.execute(query))
+
+
+def _schedule(row: AnyRow) -> Schedule:
+    return SCHEDULE.entity(row, task_name=row[-1])

@@ -1,0 +1,79 @@
+"""Reads about the server itself: who it is, and how it stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, case, func, select, text
+
+from control_plane.storage.rows import at_or_none, from_us
+from control_plane.storage.tables import ATTEMPTS, RUNNERS, RUNS, SCHEDULES, SERVER, SETTINGS
+from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT
+from control_plane.storage.tables.schedules import DUE_SCHEDULE
+
+# The key of writes.server.raise_setting.
+EVENTS_DELETED_TO = "events_deleted_to"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """The identity of this database. A restore from backup raises the generation."""
+
+    instance_id: str
+    generation: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusCounts:
+    """How many there are of what."""
+
+    runners_connected: int
+    runners_disconnected: int
+    slots_total: int
+    slots_used: int
+    runs_queued: int
+    runs_active: int
+    schedules_active: int
+    next_fire_at: datetime | None
+
+
+def instance(connection: Connection) -> Instance | None:
+    """None before the first start has given it one."""
+    row = connection.execute(select(SERVER)).first()
+    if row is None:
+        return None
+    return Instance(instance_id=row.instance_id, generation=row.generation, created_at=from_us(row.created_at))
+
+
+def generation(connection: Connection) -> int:
+    return connection.execute(select(SERVER.c.generation)).scalar() or 0
+
+
+def events_deleted_to(connection: Connection) -> int:
+    """Change rows up to this number may be gone; 0: none is."""
+    value = connection.execute(select(SETTINGS.c.value).where(SETTINGS.c.key == EVENTS_DELETED_TO)).scalar()
+    return int(value or 0)
+
+
+def status_counts(connection: Connection) -> StatusCounts:
+    there = case((RUNNERS.c.connected, 1), else_=0)
+    slots = case((RUNNERS.c.connected, RUNNERS.c.slots), else_=0)
+    counted = select(func.count(), func.coalesce(func.sum(there), 0), func.coalesce(func.sum(slots), 0))
+    runners, connected, slots_total = connection.execute(counted.where(RUNNERS.c.revoked_at.is_(None))).one()
+    used = select(func.coalesce(func.sum(ATTEMPTS.c.slots), 0)).where(text(LIVE_ATTEMPT))
+    by_state = select(RUNS.c.state, func.count()).where(text(ACTIVE_RUN)).group_by(RUNS.c.state)
+    states = {row[0]: int(row[1]) for row in connection.execute(by_state)}
+    due = select(func.count(), func.min(SCHEDULES.c.next_fire_at)).where(text(DUE_SCHEDULE))
+    schedules, next_fire_at = connection.execute(due).one()
+    return StatusCounts(
+        runners_connected=connected,
+        runners_disconnected=runners - connected,
+        slots_total=slots_total,
+        slots_used=int(connection.execute(used).scalar_one()),
+        runs_queued=states.get("QUEUED", 0),
+        runs_active=sum(states.values()) - states.get("QUEUED", 0),
+        schedules_active=schedules,
+        next_fire_at=at_or_none(next_fire_at),
+    )

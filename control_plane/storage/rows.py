@@ -1,0 +1,162 @@
+"""Rows to entities and back, by the types of an entity's fields. Pure.
+
+A column is named like its field. Times are stored as microseconds since 1970, enums by name, and whatever has
+parts (mappings, tuples, small dataclasses) as JSON text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cache
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from sqlalchemy import Row, Table
+
+E = TypeVar("E")
+AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_Convert = Callable[[Any], Any]
+
+
+def to_us(at: datetime) -> int:
+    """Microseconds since 1970 of an aware time; whole numbers, so that nothing is rounded."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def from_us(us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def us_or_none(at: datetime | None) -> int | None:
+    return None if at is None else to_us(at)
+
+
+def at_or_none(us: int | None) -> datetime | None:
+    return None if us is None else from_us(us)
+
+
+def json_text(value: object) -> str:
+    """Equal values give equal texts."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+class Shape(Generic[E]):
+    """How one kind of entity lies in its table. Fields without a column are left to readers."""
+
+    def __init__(self, entity: type[E], table: Table) -> None:
+        hints = typing.get_type_hints(entity)
+        columns = set(table.c.keys())
+        names = [field.name for field in dataclasses.fields(entity) if field.name in columns]  # type: ignore[arg-type]
+        self.table = table
+        self.columns = tuple(table.c[name] for name in names)
+        self._entity = entity
+        self._names = tuple(names)
+        self._store = tuple((name, _flat(hints[name])[0]) for name in names)
+        self._load = tuple((name, _flat(hints[name])[1]) for name in names)
+
+    def entity(self, row: AnyRow, **more: object) -> E:
+        """The entity in a row whose first columns are `self.columns`; `more` are fields that have no column."""
+        fields = {name: load(value) for (name, load), value in zip(self._load, row, strict=False)}
+        return self._entity(**fields, **more)
+
+    def values(self, entity: E, **more: object) -> dict[str, object]:
+        """All columns of an entity, for an insert."""
+        return {name: store(getattr(entity, name)) for name, store in self._store} | more
+
+    def changes(self, old: E, new: E) -> dict[str, object]:
+        """The columns in which `new` differs from `old`."""
+        return {
+            name: store(value)
+            for name, store in self._store
+            if (value := getattr(new, name)) is not (before := getattr(old, name)) and value != before
+        }
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _bare(hint: Any) -> tuple[Any, bool]:
+    """A hint without NewType and without None, and whether None was allowed."""
+    optional = False
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        members = [member for member in typing.get_args(hint) if member is not type(None)]
+        if len(members) != 1:
+            raise TypeError(f"{hint} has no column type")
+        hint, optional = members[0], True
+    while isinstance(hint, typing.NewType):
+        hint = hint.__supertype__
+    return hint, optional
+
+
+@cache
+def _flat(hint: Any) -> tuple[_Convert, _Convert]:
+    """(to a column's value, from it)."""
+    bare, optional = _bare(hint)
+    store, load = _nested(bare)
+    if not _is_scalar(bare):
+        inner_store, inner_load = store, load
+
+        def store(value: Any) -> Any:
+            return json_text(inner_store(value))
+
+        def load(value: Any) -> Any:
+            return inner_load(json.loads(value))
+
+    return _allow_none(store, load) if optional else (store, load)
+
+
+def _is_scalar(bare: Any) -> bool:
+    return bare in (str, int, float, bool, bytes, datetime) or (isinstance(bare, type) and issubclass(bare, StrEnum))
+
+
+@cache
+def _nested(hint: Any) -> tuple[_Convert, _Convert]:
+    """(to a JSON value, from it)."""
+    bare, optional = _bare(hint)
+    if optional:
+        return _allow_none(*_nested(bare))
+    origin = typing.get_origin(bare)
+    if bare in (str, int, float, bool, bytes):
+        return _same, _same
+    if bare is datetime:
+        return to_us, from_us
+    if origin is tuple:
+        store, load = _nested(typing.get_args(bare)[0])
+        return lambda value: [store(item) for item in value], lambda value: tuple(load(item) for item in value)
+    if origin is Mapping:
+        return dict, dict
+    if isinstance(bare, type) and issubclass(bare, StrEnum):
+        return str, bare
+    if dataclasses.is_dataclass(bare) and isinstance(bare, type):
+        return _structure(bare)
+    raise TypeError(f"{hint} has no column type")
+
+
+def _structure(entity: type[Any]) -> tuple[_Convert, _Convert]:
+    hints = typing.get_type_hints(entity)
+    parts = [(field.name, *_nested(hints[field.name])) for field in dataclasses.fields(entity)]
+
+    def store(value: Any) -> Any:
+        return {name: put(getattr(value, name)) for name, put, _ in parts}
+
+    def load(value: Any) -> Any:
+        # A field that is younger than the row keeps its default.
+        return entity(**{name: get(value[name]) for name, _, get in parts if name in value})
+
+    return store, load
+
+
+def _allow_none(store: _Convert, load: _Convert) -> tuple[_Convert, _Convert]:
+    return (
+        lambda value: None if value is None else store(value),
+        lambda value: None if value is None else load(value),
+    )

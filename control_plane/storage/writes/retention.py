@@ -1,0 +1,90 @@
+"""Deletes what is old, some rows at a time, so that no transaction lasts long."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, exists, func, select
+
+from control_plane.domain.ids import RunId
+from control_plane.storage.rows import to_us
+from control_plane.storage.tables import ATTEMPTS, FIRINGS, JOIN_TOKENS, REQUEST_IDS, RUN_EVENTS, RUNS, SPECS, TASKS
+from control_plane.storage.writes.server import EVENTS_DELETED_TO, raise_setting
+
+
+def delete_runs(connection: Connection, *, completed_before: datetime, limit: int, now: datetime) -> tuple[RunId, ...]:
+    """Deletes the oldest settled runs, with their attempts and events; which they were.
+
+    A run whose log is still kept stays: its bytes must be deleted first.
+    """
+    kept = exists().where(
+        ATTEMPTS.c.run_id == RUNS.c.id, ATTEMPTS.c.log_sealed_at.is_not(None), ATTEMPTS.c.log_deleted_at.is_(None)
+    )
+    found = (
+        select(RUNS.c.id)
+        .where(RUNS.c.completed_at < to_us(completed_before), RUNS.c.settled_at.is_not(None), ~kept)
+        .order_by(RUNS.c.completed_at)
+        .limit(limit)
+    )
+    ids = tuple(RunId(row[0]) for row in connection.execute(found))
+    if ids:
+        newest = select(func.max(RUN_EVENTS.c.number)).where(RUN_EVENTS.c.run_id.in_(ids))
+        raise_setting(connection, EVENTS_DELETED_TO, connection.execute(newest).scalar() or 0, now)
+        connection.execute(delete(RUNS).where(RUNS.c.id.in_(ids)))
+    return ids
+
+
+def delete_unused_specs(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Deletes specs older than `before` that no task and no run refers to."""
+    unused = (
+        select(SPECS.c.sha256)
+        .where(
+            SPECS.c.created_at < to_us(before),
+            ~exists().where(RUNS.c.spec_sha256 == SPECS.c.sha256),
+            ~exists().where(TASKS.c.spec_sha256 == SPECS.c.sha256),
+        )
+        .limit(limit)
+    )
+    digests = [row[0] for row in connection.execute(unused)]
+    if digests:
+        connection.execute(delete(SPECS).where(SPECS.c.sha256.in_(digests)))
+    return len(digests)
+
+
+def delete_unused_tasks(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Deletes the rows of tasks that were deleted before `before` and have no run left."""
+    unused = (
+        select(TASKS.c.id)
+        .where(TASKS.c.deleted_at < to_us(before), ~exists().where(RUNS.c.task_id == TASKS.c.id))
+        .limit(limit)
+    )
+    ids = [row[0] for row in connection.execute(unused)]
+    if ids:
+        connection.execute(delete(TASKS).where(TASKS.c.id.in_(ids)))
+    return len(ids)
+
+
+def delete_request_ids(connection: Connection, *, before: datetime, limit: int) -> int:
+    old = select(REQUEST_IDS.c.created_at).where(REQUEST_IDS.c.created_at < to_us(before))
+    edge = connection.execute(old.order_by(REQUEST_IDS.c.created_at).offset(limit - 1).limit(1)).scalar()
+    last = to_us(before) - 1 if edge is None else edge
+    return connection.execute(delete(REQUEST_IDS).where(REQUEST_IDS.c.created_at <= last)).rowcount
+
+
+def delete_join_tokens(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Deletes join tokens that expired before `before`, used or not."""
+    old = select(JOIN_TOKENS.c.id).where(JOIN_TOKENS.c.expires_at < to_us(before)).limit(limit)
+    ids = [row[0] for row in connection.execute(old)]
+    if ids:
+        connection.execute(delete(JOIN_TOKENS).where(JOIN_TOKENS.c.id.in_(ids)))
+    return len(ids)
+
+
+def delete_firings(connection: Connection, *, before: datetime, limit: int) -> int:
+    """Deletes firings whose instant is long past: the schedule's next instant lies behind them."""
+    old = select(FIRINGS.c.schedule_id, FIRINGS.c.origin, FIRINGS.c.scheduled_time)
+    keys = connection.execute(old.where(FIRINGS.c.created_at < to_us(before)).limit(limit)).all()
+    for key in keys:
+        condition = (FIRINGS.c.schedule_id == key[0]) & (FIRINGS.c.origin == key[1])
+        connection.execute(delete(FIRINGS).where(condition & (FIRINGS.c.scheduled_time == key[2])))
+    return len(keys)

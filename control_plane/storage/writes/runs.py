@@ -1,0 +1,102 @@
+"""Writes of specs, runs, attempts and their history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, bindparam, delete, insert, select
+
+from control_plane.domain.attempt import Attempt, AttemptState
+from control_plane.domain.history import RunEventRecord
+from control_plane.domain.ids import RunId
+from control_plane.domain.run import Run
+from control_plane.storage.rows import to_us
+from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
+from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNS, SPEC_SECRETS, SPECS
+from control_plane.storage.writes.changes import compare_and_set
+
+SHORT_ID_DIGITS: Final = 8
+
+_SPEC_KNOWN = select(SPECS.c.sha256).where(SPECS.c.sha256 == bindparam("sha256"))
+_INSERT_SPEC = insert(SPECS)
+_INSERT_SPEC_SECRETS = insert(SPEC_SECRETS)
+_INSERT_RUN = insert(RUNS)
+_PROJECT_OF_RUN = select(RUNS.c.project_id).where(RUNS.c.id == bindparam("run_id")).scalar_subquery()
+_INSERT_ATTEMPT = insert(ATTEMPTS).values(
+    {column.name: bindparam(column.name) for column in ATTEMPT.columns} | {"project_id": _PROJECT_OF_RUN}
+)
+_EVENT_COLUMNS: Final = ("run_id", "type", "at", "lease_epoch", "reason", "note", "actor")
+# The event takes its project and task from its run, so that nobody can get them wrong.
+_INSERT_EVENT = insert(RUN_EVENTS).from_select(
+    ["project_id", "task_id", *_EVENT_COLUMNS],
+    select(
+        RUNS.c.project_id,
+        RUNS.c.task_id,
+        *(bindparam(name, type_=RUN_EVENTS.c[name].type) for name in _EVENT_COLUMNS),
+    ).where(RUNS.c.id == bindparam("run_id")),
+)
+
+
+def insert_spec(
+    connection: Connection, sha256: str, data: bytes, at: datetime, secret_names: Sequence[str] = ()
+) -> None:
+    """Keeps a spec once, with the names of the secrets that it refers to; nothing if it is there."""
+    if connection.execute(_SPEC_KNOWN, {"sha256": sha256}).first() is not None:
+        return
+    connection.execute(_INSERT_SPEC, {"sha256": sha256, "body": data, "created_at": to_us(at)})
+    if secret_names:
+        rows = [{"sha256": sha256, "name": name} for name in sorted(set(secret_names))]
+        connection.execute(_INSERT_SPEC_SECRETS, rows)
+
+
+def insert_run(connection: Connection, run: Run) -> None:
+    connection.execute(_INSERT_RUN, RUN.values(run, short_id=short_id(run.id)))
+
+
+def save_run(connection: Connection, old: Run, new: Run) -> bool:
+    """Writes what differs if the run still has the old one's epoch and state; False if it has moved."""
+    guards = {"id": old.id, "lease_epoch": old.lease_epoch, "state": str(old.state)}
+    return compare_and_set(connection, RUNS, RUN.changes(old, new), guards)
+
+
+def insert_attempt(connection: Connection, attempt: Attempt) -> None:
+    connection.execute(_INSERT_ATTEMPT, ATTEMPT.values(attempt))
+
+
+def save_attempt(connection: Connection, old: Attempt, new: Attempt) -> bool:
+    """Writes what differs if the attempt still is in the old one's state; False if it has moved."""
+    guards = {"run_id": old.run_id, "lease_epoch": old.lease_epoch, "state": str(old.state)}
+    return compare_and_set(connection, ATTEMPTS, ATTEMPT.changes(old, new), guards)
+
+
+def append_events(connection: Connection, events: Sequence[RunEventRecord]) -> None:
+    """Adds to the history; the numbers are given here, in the order of the commits."""
+    rows = [RUN_EVENT.values(event) for event in events]
+    if rows:
+        connection.execute(_INSERT_EVENT, rows)
+
+
+def prune_rejected(connection: Connection, run_id: RunId, keep: int) -> int:
+    """Deletes the oldest rejected attempts, beyond the newest `keep`, that no runner was ever given."""
+    rejected = (
+        select(ATTEMPTS.c.lease_epoch)
+        .where(
+            ATTEMPTS.c.run_id == run_id,
+            ATTEMPTS.c.state == str(AttemptState.REJECTED),
+            ATTEMPTS.c.assigned_at.is_(None),
+        )
+        .order_by(ATTEMPTS.c.lease_epoch.desc())
+        .offset(keep)
+        .limit(500)
+    )
+    epochs = [row[0] for row in connection.execute(rejected)]
+    if not epochs:
+        return 0
+    condition = (ATTEMPTS.c.run_id == run_id) & ATTEMPTS.c.lease_epoch.in_(epochs)
+    return connection.execute(delete(ATTEMPTS).where(condition)).rowcount
+
+
+def short_id(run_id: RunId) -> str:
+    return run_id.replace("-", "")[-SHORT_ID_DIGITS:].lower()
