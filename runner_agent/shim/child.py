@@ -30,12 +30,13 @@ class ChildEnds:
     lock: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SpawnFailure(Exception):
     """Why the child could not become the program; `message` is for people."""
 
-    errno: int
-    message: str
+    def __init__(self, *, errno: int, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno
+        self.message = message
 
 
 def become_program(step: StepStart, env: dict[str, str], ends: ChildEnds, shim_pid: int, oom_score: str) -> NoReturn:
@@ -119,7 +120,8 @@ def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
         except SpawnFailure as failure:
             if failure.errno != errno.EACCES:
                 raise
-            refused = refused or failure
+            if os.path.lexists(path):  # else it is the directory that may not be searched
+                refused = refused or failure
     raise refused or SpawnFailure(errno=errno.ENOENT, message=f"program {program!r} was not found in PATH")
 
 

@@ -1,0 +1,211 @@
+"""What a shim puts into its run directory, and what it checks of what it is told.
+
+`spec` says what a later agent may need to know of a live attempt; it holds no argv, environment, stdin or masks, for
+any of them may carry a secret. `identity` (and `identity.N` for step N) says who the child is: the cookie in it only
+marks processes, it opens nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+
+from runner_agent.shim import files, protocol
+from runner_agent.shim.codec import BadMessage, JsonObject, from_json, to_json
+from runner_agent.shim.messages import AttemptStart, ExitRecord, Reason, Usage
+from runner_agent.shim.orders import Verdict
+from runner_agent.shim.states import NS, StopRequested
+
+FORMAT_VERSION = 1
+MAX_STEPS = 16
+SHORT_SOCKETS = "s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskRequest:
+    """One more secret to mask."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a shim stands: its state directory (absolute), its run directory's name, and what it inherits."""
+
+    state_directory: str
+    name: str
+    shim_pid: int
+    guard_pid: int
+    boot_id: str
+    oom_score: str
+    use_cgroups: bool
+
+    @property
+    def short_name(self) -> str:
+        """A short name for what must have one, unique to this run directory."""
+        return short_name(self.state_directory, self.name)
+
+    def make_run_socket_path(self) -> str:
+        """Where the run finds its socket: short enough for a unix address, in a directory that is ours alone."""
+        directory = os.path.join(self.state_directory, SHORT_SOCKETS)
+        if not protocol.fits_in_address(os.path.join(directory, self.short_name)):
+            directory = os.path.join("/tmp", f"bnk-{os.geteuid()}-{self.short_name}")
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(directory)  # what a dead shim of this very attempt has left
+        os.makedirs(directory, mode=0o700, exist_ok=directory.startswith(self.state_directory))
+        return os.path.join(directory, self.short_name)
+
+    def identity(self, start: AttemptStart, pid: int, *, cgroup: str | None, run_socket: str | None) -> bytes:
+        """The identity of a waiting child, as JSON bytes."""
+        return files.encode_json(
+            {
+                "version": FORMAT_VERSION,
+                "run_id": start.run_id,
+                "epoch": start.epoch,
+                "pid": pid,
+                "start_time": files.start_time(pid),
+                "boot_id": self.boot_id,
+                "cookie": start.cookie,
+                "cgroup": cgroup,
+                "run_socket": run_socket,
+                "shim_pid": self.shim_pid,
+                "shim_start_time": files.start_time(self.shim_pid),
+                "guard_pid": self.guard_pid,
+                "guard_start_time": files.start_time(self.guard_pid),
+            }
+        )
+
+    def remove_sockets(self) -> None:
+        """The attempt is over: nobody can talk to its shim."""
+        remove_sockets(self.state_directory, self.name, ".")
+
+
+def short_name(state_directory: str, name: str) -> str:
+    """Twelve hex digits that name a run directory of this host."""
+    return hashlib.sha256(f"{state_directory}/{name}".encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def remove_sockets(state_directory: str, name: str, run_directory: str) -> None:
+    """Remove what a shim has bound, whoever bound it."""
+    short = short_name(state_directory, name)
+    fallback = os.path.join("/tmp", f"bnk-{os.geteuid()}-{short}")
+    for path in (
+        os.path.join(run_directory, protocol.CONTROL_SOCKET),
+        os.path.join(state_directory, SHORT_SOCKETS, short),
+        os.path.join(fallback, short),
+    ):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+            os.unlink(path)
+    with contextlib.suppress(OSError):
+        os.rmdir(fallback)
+
+
+def identity_name(step: int) -> str:
+    """The file that holds the identity of a step's child."""
+    return "identity" if step == 0 else f"identity.{step}"
+
+
+def was_used(directory: str) -> bool:
+    """Whether an attempt was ever started in this run directory."""
+    return any(os.path.lexists(os.path.join(directory, name)) for name in ("identity", "exit"))
+
+
+def encode_spec(start: AttemptStart) -> bytes:
+    """What a later agent may need to know, without anything that may be secret."""
+    steps = [{"kind": step.kind.value, "always": step.always, "timeout_s": step.timeout_s} for step in start.steps]
+    return files.encode_json(
+        {
+            "version": FORMAT_VERSION,
+            "run_id": start.run_id,
+            "epoch": start.epoch,
+            "steps": steps,
+            "merge_output": start.merge_output,
+            "stop_signal": start.stop_signal,
+            "grace_s": start.grace_s,
+            "run_timeout_s": start.run_timeout_s,
+            "idle_timeout_s": start.idle_timeout_s,
+            "log_limit_bytes": start.log_limit_bytes,
+            "spool_quota_bytes": start.spool_quota_bytes,
+        }
+    )
+
+
+def exit_record(
+    verdict: Verdict,
+    start: AttemptStart,
+    *,
+    offset: int,
+    digest: str | None,
+    gaps: tuple[tuple[int, int], ...],
+    usage: Usage,
+    result: str | None,
+) -> ExitRecord:
+    """The whole record: the decisions' verdict and the log's figures."""
+    return ExitRecord(
+        run_id=start.run_id,
+        epoch=start.epoch,
+        outcome=verdict.outcome,
+        reason=verdict.reason,
+        message=verdict.message,
+        exit_code=verdict.exit_code,
+        signal=verdict.signal,
+        steps=verdict.steps,
+        stopped_by=verdict.stopped_by,
+        stop_marks=verdict.stop_marks,
+        survivors_killed=verdict.survivors_killed,
+        tree_empty=verdict.tree_empty,
+        kill_confirmed=verdict.tree_empty,
+        final_offset=offset,
+        digest=digest,
+        gaps=gaps,
+        usage=usage,
+        result_json=result,
+        started_at_ns=verdict.started_at_ns,
+        ended_at_ns=verdict.ended_at_ns,
+    )
+
+
+def encode_record(record: ExitRecord) -> bytes:
+    """The exit record as it stands on disk."""
+    return files.encode_json({"version": FORMAT_VERSION, "record": to_json(record)})
+
+
+def decode_record(value: JsonObject) -> ExitRecord:
+    """The exit record of a file. Raises BadMessage."""
+    if value.get("version") != FORMAT_VERSION:
+        raise BadMessage("an exit record of another version")
+    return from_json(ExitRecord, value.get("record"))
+
+
+def parse_stop(frame: JsonObject) -> StopRequested:
+    """A stop request. Raises BadMessage."""
+    reason, number, grace_s = frame.get("reason"), frame.get("signal"), frame.get("grace_s")
+    if reason not in Reason._value2member_map_:
+        raise BadMessage("unknown stop reason")
+    if not isinstance(number, int) or not 1 <= number <= 64:
+        raise BadMessage("signal is not a signal number")
+    if isinstance(grace_s, bool) or not isinstance(grace_s, int | float) or not 0 <= grace_s <= 86_400:
+        raise BadMessage("grace_s is not a duration of at most a day")
+    return StopRequested(reason=Reason(str(reason)), signal=number, grace_ns=int(grace_s * NS))
+
+
+def check_start(start: AttemptStart) -> None:
+    """What the shim relies on. The agent has checked the rest. Raises BadMessage."""
+    if not 1 <= len(start.steps) <= MAX_STEPS:
+        raise BadMessage(f"an attempt has 1 to {MAX_STEPS} steps")
+    if any(not step.argv or not step.argv[0] for step in start.steps):
+        raise BadMessage("a step has no program")
+    if not start.cookie or not 1 <= start.stop_signal <= 64 or start.grace_s < 0:
+        raise BadMessage("cookie, stop_signal or grace_s is missing or wrong")
+
+
+def checked_result(text: str) -> str:
+    """The result, if masking has left it JSON. Raises BadMessage."""
+    try:
+        json.loads(text)
+    except ValueError:
+        raise BadMessage("the result contains a secret") from None
+    return text

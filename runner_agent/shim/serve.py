@@ -1,0 +1,54 @@
+"""A shim's first moments: the lock, the start message, the decision to begin; then its life."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from runner_agent.shim import attempt_files, files, protocol
+from runner_agent.shim.codec import BadMessage, JsonObject, from_json
+from runner_agent.shim.linux import become_subreaper
+from runner_agent.shim.loop import Loop
+from runner_agent.shim.messages import AttemptStart
+from runner_agent.shim.peers import refuse
+from runner_agent.shim.shim import Shim
+from runner_agent.shim.states import Begun
+
+START_TIMEOUT_S = 30.0
+
+
+def serve(connection: socket.socket, place: attempt_files.Place) -> None:
+    """The life of a shim, in a process of its own whose directory is the run directory."""
+    become_subreaper()
+    lock = files.try_lock("lock")
+    files.failpoint("shim.locked")
+    body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid()}
+    connection.setblocking(True)
+    connection.settimeout(START_TIMEOUT_S)
+    try:
+        connection.sendall(protocol.encode_frame("ready", body))
+        frames = protocol.FrameBuffer(protocol.MAX_FRAME_BYTES)
+        start = _receive_start(connection, frames)
+    except (OSError, BadMessage) as error:
+        refuse(connection, "BAD_START", f"no usable start came: {error}")
+        return
+    loop = Loop()
+    begun = Begun(locked=lock is not None, tombstone=os.path.lexists("tombstone"), used=attempt_files.was_used("."))
+    shim = Shim(place, -1 if lock is None else lock, start, loop)
+    agent = shim.peers.add(connection, frames)
+    if shim.begin(begun, agent):
+        shim.run()
+
+
+def _receive_start(connection: socket.socket, frames: protocol.FrameBuffer) -> AttemptStart:
+    while (frame := frames.next_frame()) is None:
+        data = connection.recv(256 << 10)
+        if not data:
+            raise BadMessage("the agent has gone")
+        frames.feed(data)
+    frames.limit_bytes = protocol.SMALL_FRAME_BYTES
+    if frame["type"] != "start":
+        raise BadMessage("expected a start")
+    start = from_json(AttemptStart, frame.get("start"))
+    attempt_files.check_start(start)
+    return start

@@ -1,0 +1,370 @@
+"""The shim of one attempt: carries out what the decisions order and tells them what happens. One thread, one loop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections import deque
+
+from runner_agent.shim import attempt_files, files, orders, protocol, tree
+from runner_agent.shim.cgroup import Cgroup
+from runner_agent.shim.child import become_program, parse_report
+from runner_agent.shim.clearing import Clearing
+from runner_agent.shim.codec import BadMessage, JsonObject, from_json
+from runner_agent.shim.decisions import decide, sleep_s
+from runner_agent.shim.loop import READ, Loop, SignalPipe
+from runner_agent.shim.mask import Masker, NeedleSet
+from runner_agent.shim.messages import AttemptStart, Exited, ExitRecord, Progress, Reason, Result, StepEnded, Usage
+from runner_agent.shim.peers import Peer, Peers
+from runner_agent.shim.run_socket import RunSocket, RunVerbs
+from runner_agent.shim.spool import Spool
+from runner_agent.shim.spool_format import SYSTEM
+from runner_agent.shim.states import (
+    Active,
+    Begun,
+    ChildForked,
+    Event,
+    ExecFailed,
+    Executed,
+    ForkFailed,
+    IdentityStored,
+    Instant,
+    LeaderExited,
+    PipesClosed,
+    Renewed,
+    State,
+    StopRequested,
+    Ticked,
+    TreeEmpty,
+    initial_state,
+)
+from runner_agent.shim.streams import StepStreams
+
+EXIT_RETRIES = 60
+LAST_WORDS_S = 2.0
+NS = 1_000_000_000
+
+
+class Shim:
+    """One attempt, from the start message to the exit record."""
+
+    def __init__(self, place: attempt_files.Place, lock: int, start: AttemptStart, loop: Loop) -> None:
+        self._place = place
+        self._lock = lock
+        self._start = start
+        self._loop = loop
+        self._state: State = initial_state(start)
+        self._waiting: deque[Event] = deque()
+        self._needles = NeedleSet()
+        self._unmaskable = sum(not self._needles.add(secret) for secret in start.masks)
+        self._spool = Spool(".", log_limit_bytes=start.log_limit_bytes, quota_bytes=start.spool_quota_bytes)
+        self.peers = Peers(loop, self._request)
+        self._streams: StepStreams | None = None
+        self._clearing: Clearing | None = None
+        self._cgroup: Cgroup | None = None
+        self._run_socket: RunSocket | None = None
+        self._usage = Usage(source="wait4")
+        self._result: str | None = None
+        self._finish: orders.Finish | None = None
+        self.refusal: orders.Refuse | None = None
+
+    # ---- before the first step
+
+    def begin(self, begun: Begun, agent: Peer) -> bool:
+        """Decide whether the attempt may start here, prepare its directory and start it. False: refused."""
+        self._state, ordered = decide(self._state, begun, _now())
+        refusal = next((order for order in ordered if isinstance(order, orders.Refuse)), None)
+        if refusal is None:
+            try:
+                self._prepare()
+            except OSError as error:
+                refusal = orders.Refuse(code="DISK", message=f"the run directory cannot be prepared: {error}")
+        if refusal is not None:
+            body: JsonObject = {"code": refusal.code, "message": refusal.message}
+            self.peers.send(agent, protocol.encode_frame("refused", body))
+            return False
+        self.peers.send(agent, protocol.encode_frame("accepted"))
+        self.peers.subscribe(agent)
+        for order in ordered:
+            self._carry_out(order)
+        return True
+
+    def _prepare(self) -> None:
+        files.write_once(".", "spec", attempt_files.encode_spec(self._start), sync=False)
+        files.failpoint("shim.spec_stored")
+        files.reserve(".")
+        self.peers.listen(protocol.CONTROL_SOCKET)
+        verbs = RunVerbs(add_mask=self._needles.add, progress=self._progress, result=self._take_result)
+        self._run_socket = RunSocket(self._loop, self._place.make_run_socket_path(), verbs)
+        if self._place.use_cgroups:
+            self._cgroup = Cgroup.create(f"banksman-{self._place.short_name}")
+        if self._unmaskable:
+            self._say(f"{self._unmaskable} secret(s) of fewer than 8 bytes cannot be masked")
+
+    # ---- the loop
+
+    def run(self) -> None:
+        """Until the exit record is stored and told."""
+        signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM))
+        self._loop.watch(signals.descriptor, READ, lambda: self._on_signals(signals.read()))
+        self._reap()  # a child that was forked before may have ended already
+        self._settle_events()
+        while self._finish is None:
+            self._loop.turn(self._timeout_s())
+            if self._clearing is not None:
+                self._clear(self._clearing)
+            self._hear(Ticked())
+            self._settle_events()
+            now_ns = _boottime_ns()
+            self._spool.sync_if_due(now_ns)
+            self.peers.spooled(self._spool.offset)
+        self._leave(self._finish)
+
+    def _timeout_s(self) -> float:
+        timeout_s = sleep_s(self._state, _boottime_ns())
+        if self._clearing is not None:
+            timeout_s = min(timeout_s, self._clearing.pause_s)
+        return min(timeout_s, 1.0) if self._spool.is_dirty else timeout_s
+
+    def _hear(self, event: Event) -> None:
+        self._waiting.append(event)
+
+    def _settle_events(self) -> None:
+        """Decide on everything that was heard; what is ordered may be heard of at once."""
+        while self._waiting:
+            self._state, ordered = decide(self._state, self._waiting.popleft(), _now())
+            for order in ordered:
+                self._carry_out(order)
+
+    def _carry_out(self, order: orders.Output) -> None:
+        match order:
+            case orders.ForkChild():
+                self._fork(order.step)
+            case orders.StoreIdentity():
+                self._store_identity(order)
+            case orders.ReleaseChild() if self._streams is not None:
+                self._streams.release()
+                files.failpoint("shim.released")
+            case orders.AbandonChild() if self._streams is not None:
+                self._streams.abandon()
+            case orders.SignalTree():
+                tree.signal_tree(os.getpid(), self._state.pid or 0, order.signal)
+            case orders.ClearTree():
+                self._clearing = Clearing(_boottime_ns(), self._cgroup, self._start.cookie)
+                self._clear(self._clearing)
+            case orders.StoreStop():
+                self._store_stop(order)
+            case orders.Tell():
+                self._tell(order)
+            case orders.Finish():
+                self._finish = order
+            case _:
+                raise AssertionError(f"an order out of place: {order}")
+
+    # ---- a step
+
+    def _fork(self, step: int) -> None:
+        start = self._start.steps[step]
+        env = {**start.env, tree.COOKIE_VARIABLE: self._start.cookie}
+        if self._run_socket is not None:
+            env["BANKSMAN_SOCKET"] = self._run_socket.path
+        try:
+            streams = StepStreams(
+                stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles, lock=self._lock
+            )
+            pid = os.fork()
+        except OSError as error:
+            self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
+            return
+        if pid == 0:
+            become_program(start, env, streams.child_ends, self._place.shim_pid, self._place.oom_score)
+        streams.keep_own_ends()
+        files.failpoint("shim.child_forked")
+        if self._cgroup is not None and not self._cgroup.add(pid):
+            self._cgroup.remove()
+            self._cgroup = None
+        self._streams = streams
+        streams.watch(self._loop, self._write, lambda: self._hear(PipesClosed()), self._on_status)
+        self._hear(ChildForked(pid=pid))
+
+    def _store_identity(self, order: orders.StoreIdentity) -> None:
+        cgroup = None if self._cgroup is None else self._cgroup.path
+        run_socket = None if self._run_socket is None else self._run_socket.path
+        try:
+            identity = self._place.identity(self._start, order.pid, cgroup=cgroup, run_socket=run_socket)
+            files.write_once(".", attempt_files.identity_name(order.step), identity)
+        except OSError as error:
+            self._hear(IdentityStored(stored=False, message=f"the attempt's identity could not be stored: {error}"))
+            return
+        files.failpoint("shim.identity_stored")
+        self._hear(IdentityStored())
+
+    def _on_status(self, report: bytes) -> None:
+        if not report:
+            self._hear(Executed())
+            return
+        failure = parse_report(report)
+        self._hear(ExecFailed(errno=failure.errno, message=failure.message))
+
+    def _write(self, kind: int, data: bytes) -> None:
+        now = _now()
+        self._spool.append(kind, self._state.step, data, wall_ns=now.wall_ns, now_ns=now.boottime_ns)
+        self._active()
+
+    def _active(self) -> None:
+        if self._start.idle_timeout_s is not None:
+            self._hear(Active())
+
+    def _say(self, text: str) -> None:
+        """A line of our own in the log."""
+        masker = Masker(self._needles)
+        line = masker.feed(f"banksman: {text}\n".encode("utf-8", "replace")) + masker.finish()
+        now = _now()
+        self._spool.append(SYSTEM, self._state.step, line, wall_ns=now.wall_ns, now_ns=now.boottime_ns)
+
+    def _tell(self, order: orders.Tell) -> None:
+        event = order.event
+        if isinstance(event, StepEnded) and event.record.spawn_message:
+            self._say(event.record.spawn_message)
+        self.peers.tell(event)
+
+    # ---- ends
+
+    def _on_signals(self, numbers: bytes) -> None:
+        if signal.SIGTERM in numbers:
+            plan = self._state.plan
+            self._hear(StopRequested(reason=Reason.RUNNER_SHUTDOWN, signal=plan.stop_signal, grace_ns=plan.grace_ns))
+        self._reap()
+
+    def _reap(self) -> None:
+        for ended in tree.reap():
+            usage = self._usage
+            self._usage = Usage(
+                source="wait4",
+                cpu_user_s=usage.cpu_user_s + ended.user_s,
+                cpu_system_s=usage.cpu_system_s + ended.system_s,
+                max_rss_bytes=max(usage.max_rss_bytes, ended.max_rss_bytes),
+            )
+            if ended.pid == self._state.pid and not self._state.leader_gone:
+                oom = ended.signal == signal.SIGKILL and self._cgroup is not None and self._cgroup.oom_kills() > 0
+                self._hear(LeaderExited(exit_code=ended.exit_code, signal=ended.signal, oom_killed=oom))
+        drains = self._state.leader_gone or any(isinstance(event, LeaderExited) for event in self._waiting)
+        if drains and self._clearing is None and not tree.has_children():
+            self._hear(TreeEmpty())
+
+    def _clear(self, clearing: Clearing) -> None:
+        """One round of killing; when it is over, the pipes are emptied and closed."""
+        self._reap()
+        clearing.round()
+        self._reap()
+        cleared = clearing.outcome(_boottime_ns())
+        if cleared is None:
+            return
+        self._clearing = None
+        if self._streams is not None:
+            report = self._streams.last_report()
+            if report is not None:
+                self._on_status(report)
+            self._streams.close(self._loop, self._write)
+            self._streams = None
+        self._hear(cleared)
+
+    def _store_stop(self, order: orders.StoreStop) -> None:
+        self._say(f"stopping: {order.reason.value}")
+        body: JsonObject = {"reason": order.reason.value, "at_ns": order.at_ns}
+        with contextlib.suppress(OSError):  # only for whoever finds a dead shim: a full disk must not hinder a stop
+            files.write_once(".", "stop", files.encode_json(body))
+
+    def _leave(self, finish: orders.Finish) -> None:
+        """Spool, exit record, directory: synced in this order. Then the last words."""
+        offset, digest, gaps = self._spool.finish()
+        verdict = finish.verdict
+        record = attempt_files.exit_record(
+            verdict, self._start, offset=offset, digest=digest, gaps=gaps, usage=self._measure(), result=self._result
+        )
+        files.failpoint("shim.before_exit_record")
+        self._store_exit(record)
+        files.failpoint("shim.exit_stored")
+        self.peers.spooled(offset)
+        self.peers.tell(Exited(record=record))
+        deadline_ns = _boottime_ns() + int(LAST_WORDS_S * NS)
+        while self.peers.have_unsent and _boottime_ns() < deadline_ns:
+            self._loop.turn(0.1)
+        self.peers.close()
+        if self._run_socket is not None:
+            self._run_socket.close()
+        if self._cgroup is not None:
+            self._cgroup.remove()
+        self._place.remove_sockets()
+
+    def _store_exit(self, record: ExitRecord) -> None:
+        data = attempt_files.encode_record(record)
+        for _ in range(EXIT_RETRIES):
+            try:
+                files.write_exit(".", data)
+                return
+            except OSError as error:
+                os.write(2, f"shim: the exit record cannot be stored: {error}\n".encode())
+                self._loop.turn(1.0)
+        raise OSError("the exit record could not be stored")
+
+    def _measure(self) -> Usage:
+        cpu = None if self._cgroup is None else self._cgroup.cpu_seconds()
+        if cpu is None:
+            return self._usage
+        rss = self._usage.max_rss_bytes
+        return Usage(source="cgroup", cpu_user_s=cpu[0], cpu_system_s=cpu[1], max_rss_bytes=rss)
+
+    # ---- requests
+
+    def _request(self, peer: Peer, frame: JsonObject) -> None:
+        """What an agent asks for. Raises BadMessage."""
+        match frame["type"]:
+            case "attach":
+                self._attach(peer, frame)
+            case "stop":
+                self._hear(attempt_files.parse_stop(frame))
+            case "renew":
+                deadline_ns = frame.get("loss_deadline_boottime_ns")
+                if deadline_ns is not None and not isinstance(deadline_ns, int):
+                    raise BadMessage("loss_deadline_boottime_ns is not a number")
+                self._hear(Renewed(loss_deadline_ns=deadline_ns))
+            case "add_mask":
+                value = from_json(attempt_files.MaskRequest, frame).value
+                if self._needles.add(value):
+                    self.peers.send(peer, protocol.encode_frame("masked"))
+                else:
+                    raise BadMessage("a value of fewer than 8 bytes cannot be masked")
+            case _:
+                raise BadMessage("unknown request")
+
+    def _attach(self, peer: Peer, frame: JsonObject) -> None:
+        if (frame.get("run_id"), frame.get("epoch")) != (self._start.run_id, self._start.epoch):
+            raise BadMessage("this shim runs another attempt")
+        body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid(), "offset": self._spool.offset}
+        self.peers.send(peer, protocol.encode_frame("attached", body))
+        self.peers.subscribe(peer)
+
+    def _progress(self, fraction: float | None, text: str) -> None:
+        self._active()
+        self.peers.tell(Progress(fraction=fraction, text=self._masked(text)))
+
+    def _take_result(self, text: str) -> None:
+        self._active()
+        self._result = attempt_files.checked_result(self._masked(text))
+        self.peers.tell(Result(json=self._result))
+
+    def _masked(self, text: str) -> str:
+        masker = Masker(self._needles)
+        data = text.encode("utf-8", "surrogatepass")
+        return (masker.feed(data) + masker.finish()).decode("utf-8", "replace")
+
+
+def _now() -> Instant:
+    return Instant(boottime_ns=_boottime_ns(), wall_ns=time.time_ns())
+
+
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
