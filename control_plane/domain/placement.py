@@ -26,7 +26,7 @@ class QueuedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerView:
-    """What placement needs of an enrolled runner. `withheld`: runs it lists under a fence that the server never gave."""
+    """What placement needs of an enrolled runner. `withheld`: runs it lists under a fence that was never given out."""
 
     runner_id: RunnerId
     name: str
