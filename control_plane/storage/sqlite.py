@@ -92,8 +92,9 @@ def open_engines(path: Path) -> Engines:
     """Engines on the database file at `path`, which is made (0600) when it is not there."""
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     url = URL.create("sqlite", database=str(path))
-    writer = create_engine(url, poolclass=QueuePool, pool_size=1, max_overflow=0)
-    readers = create_engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
+    # Parameters stay out of error texts: they may be what a user typed.
+    writer = create_engine(url, poolclass=QueuePool, hide_parameters=True, pool_size=1, max_overflow=0)
+    readers = create_engine(url, poolclass=QueuePool, hide_parameters=True, pool_size=READERS, max_overflow=0)
     _prepare(writer.pool, (*_COMMON_PRAGMAS, *_WRITER_PRAGMAS))
     _prepare(readers.pool, (*_COMMON_PRAGMAS, *_READER_PRAGMAS))
     # A deferred BEGIN that later writes fails with "database is locked" and no timeout helps; IMMEDIATE waits instead.
