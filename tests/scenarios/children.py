@@ -140,3 +140,13 @@ for at in range(0, len(data), size):
     while piece:
         piece = piece[os.write(1, piece):]
 """
+
+# argv: tally, after how many tries it succeeds. Appends a line per try.
+FLAKY = """
+import os, sys
+tally = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+os.write(tally, b"try\\n")
+tries = len(os.pread(tally, 65536, 0).splitlines())
+os.write(1, b"try %d\\n" % tries)
+sys.exit(0 if tries >= int(sys.argv[2]) else 4)
+"""

@@ -9,20 +9,10 @@ import pytest
 from banksman.v1 import run_pb2, spec_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from tests.scenarios.children import PATIENT, STUBBORN, lines, locked, python
+from tests.scenarios.children import FLAKY, PATIENT, STUBBORN, lines, locked, python
 from tests.scenarios.house import House
 from tests.scenarios.specs import command, seconds, spec
 from tests.waiting import wait_for
-
-# argv: tally, after how many tries it succeeds. Appends a line per try.
-FLAKY = """
-import os, sys
-tally = os.open(sys.argv[1], os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-os.write(tally, b"try\\n")
-tries = len(os.pread(tally, 65536, 0).splitlines())
-os.write(1, b"try %d\\n" % tries)
-sys.exit(0 if tries >= int(sys.argv[2]) else 4)
-"""
 
 
 def from_now(later_s: float) -> Timestamp:
