@@ -1,0 +1,1 @@
+"""How a kind of program is started: an assignment and a workspace become steps for the shim."""

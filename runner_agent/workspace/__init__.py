@@ -1,0 +1,1 @@
+"""A fresh directory per attempt below the state directory, and its removal."""
