@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 
+from runner_agent.shim.linux import fork_into_cgroup
+
 _PARENT_PREFIX = "0::"
 
 
@@ -32,6 +34,14 @@ class Cgroup:
             made.remove()
             return None
         return made
+
+    def fork(self) -> int:
+        """Like os.fork, with the child in this cgroup from the start. Raises OSError; then fork and `add`."""
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return fork_into_cgroup(directory)
+        finally:
+            os.close(directory)
 
     def add(self, pid: int) -> bool:
         """Move a process in; False if that is not allowed."""

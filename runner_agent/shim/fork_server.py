@@ -19,11 +19,12 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from runner_agent.shim import files, protocol, tree
-from runner_agent.shim.attempt_files import Place
+from runner_agent.shim import codec, files, protocol, tree
+from runner_agent.shim.attempt_files import MaskRequest, Place
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.loop import READ, Loop, SignalPipe
+from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
 from runner_agent.shim.serve import serve
 
@@ -249,6 +250,7 @@ def main() -> None:
     server = ForkServer(os.getcwd(), build, lock, use_cgroups=cgroups == "cgroups")
     os.write(our_end, b"\0")
     os.close(our_end)
+    codec.warm(AttemptStart, MaskRequest)
     gc.collect()
     gc.freeze()
     server.run()

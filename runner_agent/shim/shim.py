@@ -174,7 +174,7 @@ class Shim:
             streams = StepStreams(
                 stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles, lock=self._lock
             )
-            pid = os.fork()
+            pid, in_cgroup = self._fork_child()
         except OSError as error:
             self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
             return
@@ -182,12 +182,19 @@ class Shim:
             become_program(start, env, streams.child_ends, self._place.shim_pid, self._place.oom_score)
         streams.keep_own_ends()
         files.failpoint("shim.child_forked")
-        if self._cgroup is not None and not self._cgroup.add(pid):
+        if self._cgroup is not None and not in_cgroup and not self._cgroup.add(pid):
             self._cgroup.remove()
             self._cgroup = None
         self._streams = streams
         streams.watch(self._loop, self._write, lambda: self._hear(PipesClosed()), self._on_status)
         self._hear(ChildForked(pid=pid))
+
+    def _fork_child(self) -> tuple[int, bool]:
+        """(pid, whether the child was born in the attempt's cgroup). Raises OSError."""
+        if self._cgroup is not None:
+            with contextlib.suppress(OSError):  # an older kernel, or a filter: fork, then move
+                return self._cgroup.fork(), True
+        return os.fork(), False
 
     def _store_identity(self, order: orders.StoreIdentity) -> None:
         cgroup = None if self._cgroup is None else self._cgroup.path

@@ -1,0 +1,243 @@
+"""Run directories: the agent's only journal. What was accepted, what lives, how what is gone has ended.
+
+    <state>/id            names this state directory; made with it
+    <state>/agent.lock    held by the one agent that may use it
+    <state>/runs/<run>.<epoch>/{accept,spec,identity,stop,exit,tombstone,swept,lock,spool.N}
+    <state>/runs/quarantine/   what could not be read, with a message each
+
+Every call blocks on the disk (a scan for as long as killing what dead shims have left takes): use a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner_agent.shim import aftermath, attempt_files, files
+from runner_agent.shim.aftermath import Standing
+from runner_agent.shim.cgroup import Cgroup
+from runner_agent.shim.codec import BadMessage, JsonObject
+from runner_agent.shim.messages import ExitRecord
+
+__all__ = ["Entry", "Standing", "StateDirectory", "StateDirectoryBusy", "StillLive"]
+
+RELEASE_WAIT_S = 5.0
+_QUARANTINE = "quarantine"
+_GONE = ".gone-"
+_MESSAGE = "why-quarantined.txt"
+
+
+class StateDirectoryBusy(RuntimeError):
+    """Another agent uses this state directory."""
+
+
+class StillLive(RuntimeError):
+    """A shim still holds the run directory that was to be removed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One attempt on this host. `details` is what `accept` was given; `record` is there when it has EXITED.
+
+    A QUARANTINED entry says why in `message`; its run id and epoch are empty and 0 if even its name is unreadable.
+    """
+
+    path: Path
+    run_id: str
+    epoch: int
+    standing: Standing
+    details: JsonObject
+    record: ExitRecord | None = None
+    message: str = ""
+
+
+class StateDirectory:
+    """The agent's state on disk, held exclusively until `close`."""
+
+    def __init__(self, path: Path, lock: int, identifier: str) -> None:
+        self.path = path
+        self.id = identifier
+        self.runs = path / "runs"
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path) -> StateDirectory:
+        """Make or take over the state directory. Raises StateDirectoryBusy, OSError."""
+        path = path.absolute()
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = files.try_lock(str(path / "agent.lock"))
+        if lock is None:
+            raise StateDirectoryBusy(f"{path} is used by another agent")
+        try:
+            for directory in (path / "runs", path / "runs" / _QUARANTINE, path / attempt_files.SHORT_SOCKETS):
+                directory.mkdir(mode=0o700, exist_ok=True)
+            return cls(path, lock, _identifier(path))
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Let another agent have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def path_of(self, run_id: str, epoch: int) -> Path:
+        """The run directory of an attempt, there or not."""
+        return self.runs / f"{run_id}.{epoch}"
+
+    def accept(self, run_id: str, epoch: int, details: JsonObject) -> Path:
+        """Write down, synced, that the attempt was accepted; its run directory. Doing it again changes nothing.
+
+        `details` are the agent's own (slots, labels, ...) and must hold no secret. Raises OSError (disk full).
+        """
+        path = self.path_of(run_id, epoch)
+        if (path / "accept").exists():
+            return path
+        path.mkdir(mode=0o700, exist_ok=True)
+        body: JsonObject = {
+            "version": attempt_files.FORMAT_VERSION, "run_id": run_id, "epoch": epoch,
+            "accepted_at_ns": time.time_ns(), "boot_id": files.boot_id(), "details": details,
+        }  # fmt: skip
+        files.write_once(str(path), "accept", files.encode_json(body))
+        files.sync_directory(str(self.runs))
+        return path
+
+    def scan(self) -> tuple[Entry, ...]:
+        """Every attempt on this host, settled. Never fails for one directory: what cannot be read is quarantined."""
+        entries = []
+        for path in sorted(self.runs.iterdir()):
+            if path.name.startswith(_GONE):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _QUARANTINE:
+                entry = self._scan_one(path)
+                if entry is not None and entry.path == path:
+                    entries.append(entry)  # one that was just moved aside is listed below
+        return (*entries, *self._quarantined())
+
+    def settle(self, run_id: str, epoch: int) -> Entry:
+        """How one attempt stands now; call it after ShimGone or ShimRefused. Raises FileNotFoundError.
+
+        LIVE may pass: a shim that leaves holds its lock for a moment after its last event.
+        """
+        path = self.path_of(run_id, epoch)
+        if not path.exists():
+            raise FileNotFoundError(path)
+        entry = self._scan_one(path)
+        if entry is None:
+            raise FileNotFoundError(path)
+        return entry
+
+    def release(self, run_id: str, epoch: int) -> None:
+        """Forget an attempt: remove its run directory. Nothing happens if there is none. Raises StillLive, OSError."""
+        path = self.path_of(run_id, epoch)
+        if not path.exists():
+            return
+        self._await_unlocked(path)
+        for cgroup in _cgroups_of(path):
+            Cgroup(cgroup).remove()
+        attempt_files.remove_sockets(str(self.path), path.name, str(path))
+        gone = self.runs / f"{_GONE}{path.name}"
+        shutil.rmtree(gone, ignore_errors=True)
+        path.rename(gone)
+        files.sync_directory(str(self.runs))
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def _await_unlocked(self, path: Path) -> None:
+        deadline = time.monotonic() + RELEASE_WAIT_S
+        while (lock := files.try_lock(str(path / "lock"))) is None:
+            if time.monotonic() > deadline:
+                raise StillLive(f"{path.name} is still held by its shim")
+            time.sleep(0.01)
+        os.close(lock)
+
+    def _scan_one(self, path: Path) -> Entry | None:
+        """None for a directory whose acceptance was never finished: nothing was promised."""
+        try:
+            run_id, epoch = _parse_name(path.name)
+            acceptance = files.read_json(str(path), "accept")
+            if acceptance is None and not any((path / name).exists() for name in ("spec", "identity", "exit")):
+                shutil.rmtree(path, ignore_errors=True)
+                return None
+            standing, record = aftermath.settle(str(path), run_id, epoch)
+        except BadMessage as error:
+            return self._quarantine(path, str(error))
+        except OSError as error:
+            return _set_apart(path, f"it cannot be read or settled now: {error}")
+        details = {} if acceptance is None else acceptance.get("details")
+        return Entry(
+            path=path, run_id=run_id, epoch=epoch, standing=standing, record=record,
+            details=details if isinstance(details, dict) else {},
+        )  # fmt: skip
+
+    def _quarantine(self, path: Path, message: str) -> Entry:
+        """Move an unreadable directory aside; not while a shim lives in it, or while the disk refuses."""
+        try:
+            if path.is_dir():
+                lock = files.try_lock(str(path / "lock"))
+                if lock is None:
+                    run_id, epoch = _name_or_nothing(path.name)
+                    return Entry(
+                        path=path, run_id=run_id, epoch=epoch, standing=Standing.LIVE, details={}, message=message
+                    )
+                os.close(lock)
+                (path / _MESSAGE).write_text(message + "\n", encoding="utf-8")
+            target = self.runs / _QUARANTINE / path.name
+            if target.exists():
+                target = target.with_name(f"{path.name}~{time.time_ns()}")
+            path.rename(target)
+        except OSError as error:
+            return _set_apart(path, f"{message}; and it could not be moved aside: {error}")
+        return _set_apart(target, message)
+
+    def _quarantined(self) -> Iterator[Entry]:
+        for path in sorted((self.runs / _QUARANTINE).iterdir()):
+            try:
+                message = (path / _MESSAGE).read_text(encoding="utf-8").strip()
+            except OSError:
+                message = "no reason was kept"
+            yield _set_apart(path, message)
+
+
+def _set_apart(path: Path, message: str) -> Entry:
+    run_id, epoch = _name_or_nothing(path.name.partition("~")[0])
+    return Entry(path=path, run_id=run_id, epoch=epoch, standing=Standing.QUARANTINED, details={}, message=message)
+
+
+def _identifier(path: Path) -> str:
+    """The state directory's own id. Raises OSError."""
+    try:
+        stored = (path / "id").read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        stored = ""
+    if stored:
+        return stored
+    made = uuid.uuid4().hex
+    files.write_once(str(path), "id", made.encode("ascii") + b"\n")
+    return made
+
+
+def _parse_name(name: str) -> tuple[str, int]:
+    run_id, _, epoch = name.rpartition(".")
+    if not run_id or not epoch.isdecimal():
+        raise BadMessage("the directory's name is not <run>.<epoch>")
+    return run_id, int(epoch)
+
+
+def _name_or_nothing(name: str) -> tuple[str, int]:
+    try:
+        return _parse_name(name)
+    except BadMessage:
+        return "", 0
+
+
+def _cgroups_of(path: Path) -> set[str]:
+    try:
+        return {found.cgroup for found in aftermath.read_identities(str(path)) if found.cgroup}
+    except (OSError, BadMessage):
+        return set()
