@@ -1,0 +1,1 @@
+"""Logs: taking them in, keeping them, and reading them again from any offset."""
