@@ -7,7 +7,7 @@ while nobody could hear the runner, could pass while the old process still lives
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from control_plane.domain.attempt import Attempt, AttemptState
+from control_plane.domain.attempt import Attempt, AttemptState, StopPhase
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.limits import DEFAULT_START_TIMEOUT_S
 from control_plane.domain.loss import freed_after_s
@@ -59,7 +59,9 @@ class Clocks:
         known = self._attempts.get(attempt.key) or AttemptClock(freed_after_s=None, start_timeout_s=0.0)
         offered = attempt.state is AttemptState.OFFERED
         starting = attempt.state is AttemptState.STARTING
-        stopping = attempt.state is AttemptState.STOPPING
+        # Once the host confirmed a stop, its heartbeats' verdicts are enough to say it again.
+        unheard = attempt.stop is not None and attempt.stop.phase is StopPhase.REQUESTED
+        stopping = attempt.state is AttemptState.STOPPING and unheard
         timeout_s = DEFAULT_START_TIMEOUT_S if spec.start_timeout_s is None else spec.start_timeout_s
         self._attempts[attempt.key] = AttemptClock(
             freed_after_s=freed_after_s(spec, self.timing, grace_s),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from control_plane.domain.ids import ProjectId, RunId, RunnerId
+from control_plane.domain.run import Run
 from control_plane.domain.spec import RunSpec, Selector, SelectorOperator
 from control_plane.domain.timing import Timing
 
@@ -54,13 +55,15 @@ class Placement:
     waiting: Mapping[RunId, str]
 
 
-def queued_run(run_id: RunId, project_id: ProjectId, spec: RunSpec, *, since: datetime, priority: int) -> QueuedRun:
+def queued_run(run: Run, spec: RunSpec, *, since: datetime) -> QueuedRun:
     """A run as placement sees it."""
     return QueuedRun(
-        run_id=run_id,
-        project_id=project_id,
-        priority=priority,
+        run_id=run.id,
+        project_id=run.project_id,
+        priority=run.priority,
+        queue_rank=run.queue_rank,
         eligible_since=since,
+        not_before=run.not_before,
         selectors=spec.selectors,
         slots=max(1, spec.slots),
         runner=spec.runner,

@@ -1,0 +1,198 @@
+"""What every verb works with, and the shared beats of a verb: load a case, store what was decided, tell it."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from control_plane.clock import Clock
+from control_plane.domain import limits
+from control_plane.domain.attempt import Attempt, AttemptState
+from control_plane.domain.case import Case
+from control_plane.domain.clocks import Clocks
+from control_plane.domain.ends import Instant
+from control_plane.domain.errors import Aborted, ErrorCode, PermissionDenied
+from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId
+from control_plane.domain.placement import Refusals
+from control_plane.domain.ports import SpecCodec, Vault
+from control_plane.domain.principal import Caller
+from control_plane.domain.run import RunState
+from control_plane.domain.session import ToRunner
+from control_plane.domain.spec import RunSpec
+from control_plane.domain.spec_rules import with_defaults
+from control_plane.domain.timing import Timing
+from control_plane.storage import reads, writes
+from control_plane.storage.database import Connection, Database
+from control_plane.watch import Watch
+
+_SPECS_KEPT = 1_024
+
+
+def _drop(runner_id: RunnerId, message: ToRunner) -> None:
+    """Nobody is connected yet: what is said comes again with the next Hello's verdicts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrozenSpec:
+    """A spec with its defaults written out, and its stored form."""
+
+    sha256: str
+    data: bytes
+    spec: RunSpec
+
+
+class SpecCache:
+    """Decoded specs by SHA-256; they never change. Used by the reader threads and the writer's at once."""
+
+    def __init__(self, codec: SpecCodec) -> None:
+        self._codec = codec
+        self._lock = threading.Lock()
+        self._specs: OrderedDict[str, RunSpec] = OrderedDict()
+        self._frozen: OrderedDict[str, FrozenSpec] = OrderedDict()
+
+    def get(self, conn: Connection, sha256: str) -> RunSpec:
+        """Raises LookupError when the database has no such spec: a broken reference, never a caller's mistake."""
+        with self._lock:
+            known = self._specs.get(sha256)
+        if known is not None:
+            return known
+        data = reads.spec_bytes(conn, sha256)
+        if data is None:
+            raise LookupError(f"no spec {sha256}")
+        spec = self._codec.decode(data)
+        with self._lock:
+            self._specs[sha256] = spec
+            while len(self._specs) > _SPECS_KEPT:
+                self._specs.popitem(last=False)
+        return spec
+
+    def freeze(self, spec: RunSpec) -> FrozenSpec:
+        frozen = with_defaults(spec)
+        data = self._codec.encode(frozen)
+        return FrozenSpec(sha256=hashlib.sha256(data).hexdigest(), data=data, spec=frozen)
+
+    def frozen(self, conn: Connection, sha256: str) -> FrozenSpec:
+        """The frozen form of a stored spec."""
+        with self._lock:
+            known = self._frozen.get(sha256)
+        if known is None:
+            known = self.freeze(self.get(conn, sha256))
+            with self._lock:
+                self._frozen[sha256] = known
+                while len(self._frozen) > _SPECS_KEPT:
+                    self._frozen.popitem(last=False)
+        return known
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """Handed to every verb. `post` brings a message to a runner's live session, or drops it.
+
+    `clocks`, `refusals` and `withheld` are memory: the verbs keep them after each commit, on the event loop's thread.
+    """
+
+    database: Database
+    clock: Clock
+    watch: Watch
+    codec: SpecCodec
+    vault: Vault
+    timing: Timing = field(default_factory=Timing)
+    post: Callable[[RunnerId, ToRunner], None] = _drop
+    clocks: Clocks = field(init=False)
+    refusals: Refusals = field(init=False)
+    specs: SpecCache = field(init=False)
+    # Runs that a runner lists under a fence that was never given out: a restored backup. They are not offered to it.
+    withheld: dict[RunnerId, frozenset[RunId]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clocks = Clocks(timing=self.timing)
+        self.refusals = Refusals(self.timing)
+        self.specs = SpecCache(self.codec)
+
+    def spec(self, conn: Connection, sha256: str) -> RunSpec:
+        return self.specs.get(conn, sha256)
+
+    def instant(self) -> Instant:
+        return Instant(now=self.clock.now(), jitter=self.clock.jitter())
+
+    def told(self, cases: Iterable[Case]) -> None:
+        """After a commit: set the clocks, wake who waits, send what is to be said."""
+        now_s = self.clock.monotonic_s()
+        topics: set[str] = set()
+        for case in cases:
+            topics |= _topics(case)
+            if case.attempt is None:
+                continue
+            self.clocks.follow(case.attempt, case.spec, now_s)
+            self._refused(case, case.attempt, now_s)
+            for message in case.sends:
+                self.post(case.attempt.runner_id, message)
+        if topics:
+            self.watch.notify(*topics)
+
+    def _refused(self, case: Case, attempt: Attempt, now_s: float) -> None:
+        """A refused offer, and one that was not answered, keeps its runner from being asked again at once."""
+        if not case.run.is_active:
+            self.refusals.forget(case.run.id)
+        elif attempt.state is AttemptState.REJECTED and case.run.state is RunState.QUEUED:
+            note = attempt.error_message or str(attempt.reason or "")
+            self.refusals.add(case.run.id, attempt.runner_id, note, now_s)
+
+
+def _topics(case: Case) -> set[str]:
+    topics = {"runs", f"run:{case.run.id}"}
+    attempt = case.attempt
+    if attempt is not None:
+        topics |= {f"runner:{attempt.runner_id}", f"log:{attempt.run_id}:{attempt.lease_epoch}"}
+    if case.run.state is RunState.QUEUED or (attempt is not None and not attempt.is_live):
+        topics.add("queue")
+    return topics
+
+
+def load(house: House, conn: Connection, key: AttemptKey) -> Case | None:
+    """The case of an attempt; its `attempt` is None when its row is gone. None: there is no such run."""
+    return _load(house, conn, key.run_id, key.lease_epoch)
+
+
+def load_newest(house: House, conn: Connection, run_id: RunId) -> Case | None:
+    """The case of a run with its newest attempt, if it has one."""
+    return _load(house, conn, run_id, None)
+
+
+def _load(house: House, conn: Connection, run_id: RunId, epoch: int | None) -> Case | None:
+    run = reads.run(conn, run_id)
+    if run is None:
+        return None
+    epoch = run.lease_epoch if epoch is None else epoch
+    attempt = None if epoch == 0 else reads.attempt(conn, AttemptKey(run_id=run_id, lease_epoch=epoch))
+    others: tuple[Attempt, ...] = ()
+    if run.retry_count or run.infra_retries:
+        known = reads.attempts(conn, run_id)
+        others = tuple(each for each in known if each.assigned_at is not None and each.lease_epoch != epoch)
+    task = None if run.task_id is None else reads.task(conn, run.task_id)
+    deleted = run.task_id is not None and (task is None or task.deleted_at is not None)
+    spec = house.spec(conn, run.spec_sha256)
+    return Case(run=run, spec=spec, attempt=attempt, others=others, task_deleted=deleted)
+
+
+def store(conn: Connection, before: Case, after: Case) -> Case:
+    """Save what was decided if nothing moved meanwhile, with its history. Raises Aborted CONCURRENT_CHANGE."""
+    saved = writes.save_run(conn, before.run, after.run)
+    if saved and after.attempt is not None:
+        if before.attempt is None or before.attempt.key != after.attempt.key:
+            writes.insert_attempt(conn, after.attempt)
+        else:
+            saved = writes.save_attempt(conn, before.attempt, after.attempt)
+    if not saved:
+        raise Aborted(ErrorCode.CONCURRENT_CHANGE, f"Run {before.run.id} was changed at the same moment.")
+    writes.append_events(conn, after.events)
+    if after.run.rejected_count > limits.REJECTED_ROWS_KEPT and after.run.rejected_count > before.run.rejected_count:
+        writes.prune_rejected(conn, after.run.id, limits.REJECTED_ROWS_KEPT)
+    return after
+
+
+def require_project(caller: Caller, project_id: ProjectId) -> None:
+    """Raises PermissionDenied PROJECT_FORBIDDEN."""
+    if not caller.principal.may_use(project_id):
+        raise PermissionDenied(ErrorCode.PROJECT_FORBIDDEN)
