@@ -1,0 +1,46 @@
+"""What went wrong, as a person reads it: one sentence, the reason code, the cause, the next command."""
+
+from __future__ import annotations
+
+from control_plane.cli.exits import ExitCode
+from control_plane.cli.plain import plain
+
+
+class CliError(Exception):
+    """An end of the program that was foreseen.
+
+    `details` are lines such as refused fields; `next_command` is a whole command line to try.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        exit_code: int = ExitCode.USAGE,
+        reason: str = "",
+        cause: str = "",
+        details: tuple[str, ...] = (),
+        next_command: str = "",
+        debug: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = int(exit_code)
+        self.reason = reason
+        self.cause = cause
+        self.details = details
+        self.next_command = next_command
+        self.debug = debug
+
+    def render(self, *, debug: bool = False) -> str:
+        """Lines for stderr, without a trailing newline and without control characters."""
+        reason = f" ({self.reason})" if self.reason else ""
+        lines = [f"error: {plain(self.message)}{reason}"]
+        lines += [f"  {plain(line)}" for line in self.details]
+        if self.cause:
+            lines.append(f"cause: {plain(self.cause)}")
+        if self.next_command:
+            lines.append(f"next:  {plain(self.next_command)}")
+        if debug and self.debug:
+            lines += ["", *(plain(line) for line in self.debug.splitlines())]
+        return "\n".join(lines)

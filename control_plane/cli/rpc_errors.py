@@ -1,0 +1,99 @@
+"""Turn a failed call into what a person reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from control_plane.cli.errors import CliError
+from control_plane.cli.exits import of_status
+
+if TYPE_CHECKING:
+    import grpc
+    from google.rpc.status_pb2 import Status
+
+NOUNS = ("run", "task", "schedule", "project", "runner", "token", "principal", "secret")
+
+
+def status_name(error: grpc.RpcError) -> str:
+    """UNAVAILABLE, NOT_FOUND, …"""
+    code = error.code()
+    return str(code.name)
+
+
+def detail_text(error: grpc.RpcError) -> str:
+    return str(error.details() or "")
+
+
+def translate(error: grpc.RpcError, url: str) -> CliError:
+    """One sentence, the reason code, every refused field, and what to try next."""
+    from google.rpc import error_details_pb2 as details
+
+    code = status_name(error)
+    status = rich_status(error)
+    info, lines, hint = details.ErrorInfo(), [], ""
+    for packed in status.details if status else []:
+        bad, unmet, helpful = details.BadRequest(), details.PreconditionFailure(), details.Help()
+        if packed.Is(details.ErrorInfo.DESCRIPTOR):
+            packed.Unpack(info)
+        elif packed.Unpack(bad):
+            lines += [f"{violation.field}: {violation.description}" for violation in bad.field_violations]
+        elif packed.Unpack(unmet):
+            lines += [f"{violation.subject}: {violation.description}".lstrip(": ") for violation in unmet.violations]
+        elif packed.Unpack(helpful):
+            hint = "; ".join(filter(None, (link.description or link.url for link in helpful.links))) or hint
+    message = detail_text(error) or code.replace("_", " ").lower()
+    cause = ""
+    if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and not info.reason:
+        cause, message = message, sentence_for(code, url)
+    return CliError(
+        message,
+        exit_code=of_status(code),
+        reason=info.reason or code,
+        cause=cause,
+        details=tuple(lines),
+        next_command=hint or next_command(code, info.reason, url),
+        debug=debug_text(code, detail_text(error), status),
+    )
+
+
+def sentence_for(code: str, url: str) -> str:
+    if code == "UNAVAILABLE":
+        return f"the control plane at {url} cannot be reached"
+    return f"the control plane at {url} did not answer in time"
+
+
+def rich_status(error: grpc.RpcError) -> Status | None:
+    """The google.rpc.Status of the trailers, if there is one that can be read."""
+    from google.protobuf.message import DecodeError
+    from grpc_status import rpc_status
+
+    try:
+        status: Status | None = rpc_status.from_call(error)
+    except (ValueError, DecodeError, AttributeError):
+        return None
+    return status
+
+
+def next_command(code: str, reason: str, url: str) -> str:
+    if code == "NOT_FOUND":
+        noun = reason.split("_")[0].lower()
+        return f"banksman {noun} list" if noun in NOUNS else ""
+    return {
+        "UNAUTHENTICATED": f"banksman login --url {url}",
+        "PERMISSION_DENIED": "banksman whoami",
+        "UNAVAILABLE": "banksman status, once the server runs (banksman dev, or banksman-server serve)",
+        "DEADLINE_EXCEEDED": "banksman status",
+        "ABORTED": "get it again and repeat the change",
+    }.get(code, "")
+
+
+def debug_text(code: str, message: str, status: Status | None) -> str:
+    text = f"status: {code}\nmessage: {message}"
+    if status is None:
+        return text
+    from google.protobuf import text_format
+
+    # Registers the detail types, so that they are printed by their fields.
+    from google.rpc import error_details_pb2 as _details  # noqa: F401
+
+    return f"{text}\n{text_format.MessageToString(status)}"

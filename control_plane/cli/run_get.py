@@ -1,0 +1,70 @@
+"""Show one run: how it ended and why, its attempts, and the end of its log when it failed."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from control_plane.cli import contract
+from control_plane.cli.attempt_view import attempt_lines
+from control_plane.cli.commands import command
+from control_plane.cli.completing import complete_runs
+from control_plane.cli.errors import CliError
+from control_plane.cli.invocation import Invocation, stdout_bytes
+from control_plane.cli.log_stream import LogQuery, LogStream
+from control_plane.cli.log_writer import LogWriter
+from control_plane.cli.output import Printer
+from control_plane.cli.views import RUN, yes_no
+from control_plane.cli.words import short_id, state_word
+
+TAIL_LINES = 50
+BAD_ENDS = ("FAILED", "TIMED_OUT", "LOST")
+
+
+@command("get", examples=("banksman run get @last", "banksman run get 1a2b3c4d -o yaml"))
+@click.argument("run", shell_complete=complete_runs)
+@click.option(
+    "--log-lines", type=click.IntRange(0, 10_000), default=TAIL_LINES, show_default=True, help="Of a bad end."
+)
+def get_run(inv: Invocation, run: str, log_lines: int) -> None:
+    """Show a run, and the end of its log if it ended badly."""
+    request = contract.run_pb2.GetRunRequest(run=run, project=inv.project)
+    found = inv.client.call(inv.client.runs.GetRun, request, repeatable=True)
+    printer = inv.printer
+    printer.one(found, RUN)
+    if printer.form != "table":
+        return
+    if not found.is_active:
+        printer.pairs([("kill confirmed", yes_no(found.kill_confirmed))] if found.attempts else [])
+    show_attempts(printer, found)
+    if found.is_active and any(attempt.HasField("disconnected_since") for attempt in found.attempts):
+        inv.say(f"its runner is silent; to end it without waiting: banksman run cancel {short_id(found.id)} --force")
+    if state_word(found) in BAD_ENDS and log_lines and found.attempts:
+        show_tail(inv, found, log_lines)
+
+
+def show_attempts(printer: Printer, run: contract.run_pb2.Run) -> None:
+    """Oldest first; rejected ones, which never held anything, are only counted."""
+    rejected = [attempt for attempt in run.attempts if state_word(attempt) == "REJECTED"]
+    for attempt in sorted(run.attempts, key=lambda attempt: attempt.lease_epoch):
+        if attempt not in rejected:
+            printer.write("")
+            printer.pairs([("attempt", str(attempt.number)), *attempt_lines(attempt)])
+    if rejected:
+        printer.write("")
+        printer.pairs([("rejected offers", str(len(rejected)))])
+
+
+def show_tail(inv: Invocation, run: contract.run_pb2.Run, lines: int) -> None:
+    """The last lines of both outputs, as the program's stdout shows data."""
+    inv.printer.write(f"\nlast {lines} log lines:")
+    sys.stdout.flush()
+    stdout, terminal = stdout_bytes(), sys.stdout.isatty()
+    writer = LogWriter(stdout=stdout, stderr=stdout, stdout_terminal=terminal, stderr_terminal=terminal, say=inv.say)
+    try:
+        for item in LogStream(inv.client, LogQuery(run=run.id, project=run.project_id, tail_lines=lines), inv.say):
+            writer.take(item)
+    except CliError as error:
+        inv.say(f"the log cannot be read: {error.message}")
+    writer.finish()

@@ -1,0 +1,279 @@
+"""What the tables show of each kind of thing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from control_plane.cli.output import Cell, Column, Id, State, View, span, when
+from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
+
+if TYPE_CHECKING:
+    from control_plane.cli.contract import access_pb2, run_pb2, runner_pb2, schedule_pb2, spec_pb2
+
+
+def pairs(labels: object) -> str:
+    """A map of labels as k=v,k=v in the order of the keys."""
+    return ",".join(f"{key}={value}" for key, value in sorted(dict(labels).items()))  # type: ignore[call-overload]
+
+
+def command_of(spec: spec_pb2.RunSpec) -> str:
+    """The steps as one line."""
+    return " ; ".join(
+        " ".join(step.command.argv) if step.command.argv else f"script of {len(step.command.script)} characters"
+        for step in spec.steps
+    )
+
+
+def selectors_of(spec: spec_pb2.RunSpec) -> str:
+    texts = []
+    for selector in spec.selectors:
+        values = "|".join(selector.values)
+        word = enum_word(selector, "operator")
+        sign = {"IN": f"={values}", "NOT_IN": f"!={values}", "EXISTS": ""}.get(word, f" {word} {values}")
+        texts.append(f"{selector.key}{sign}")
+    return ",".join(texts)
+
+
+def exit_of(run: run_pb2.Run | run_pb2.Attempt) -> str:
+    if run.HasField("signal"):
+        return f"signal {run.signal}"
+    return str(run.exit_code) if run.HasField("exit_code") else ""
+
+
+def run_cause(run: run_pb2.Run) -> str:
+    if run.waiting_because and run.is_active:
+        return run.waiting_because
+    return "" if state_word(run) == "SUCCEEDED" else reason_sentence(run)
+
+
+def run_runner(run: run_pb2.Run) -> str:
+    return run.attempts[0].runner_name if run.attempts else ""
+
+
+def yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+RUN = View(
+    columns=(
+        Column("ID", lambda run: Id(run.id)),
+        Column("STATE", lambda run: State(state_word(run))),
+        Column("TASK", lambda run: run_title(run)),
+        Column("TRIGGER", lambda run: enum_word(run, "trigger_type").lower()),
+        Column("CREATED", lambda run: when(run, "created_at")),
+        Column("DURATION", lambda run: span(run, "duration")),
+        Column("EXIT", exit_of),
+        Column("WHY", run_cause),
+    ),
+    lines=(
+        Column("id", lambda run: run.id),
+        Column("state", lambda run: State(state_word(run))),
+        Column("reason", lambda run: enum_word(run, "reason")),
+        Column("why", run_cause),
+        Column("exit", exit_of),
+        Column("task", lambda run: run.task_name),
+        Column("title", lambda run: run.options.title),
+        Column("command", lambda run: command_of(run.spec)),
+        Column("selectors", lambda run: selectors_of(run.spec)),
+        Column("runner", run_runner),
+        Column("labels", lambda run: pairs(run.options.labels)),
+        Column("trigger", lambda run: enum_word(run, "trigger_type").lower()),
+        Column("created by", lambda run: run.created_by),
+        Column("created", lambda run: when(run, "created_at")),
+        Column("not before", lambda run: when(run, "not_before")),
+        Column("started", lambda run: when(run, "started_at")),
+        Column("completed", lambda run: when(run, "completed_at")),
+        Column("settled", lambda run: when(run, "settled_at")),
+        Column("duration", lambda run: span(run, "duration")),
+        Column("cancelled by", lambda run: run.cancelled_by),
+        Column("cancel note", lambda run: run.cancel_note),
+        Column("retry of", lambda run: run.retry_of),
+        Column("infra retries", lambda run: str(run.infra_retries or "")),
+        Column("schedule", lambda run: run.schedule_id),
+        Column("scheduled for", lambda run: when(run, "scheduled_time")),
+        Column("result", lambda run: run.result_data),
+    ),
+    name=lambda run: str(run.id),
+)
+
+TASK = View(
+    columns=(
+        Column("NAME", lambda task: task.name),
+        Column("STATE", lambda task: State("active" if task.active else "inactive")),
+        Column("COMMAND", lambda task: command_of(task.spec)),
+        Column("UPDATED", lambda task: when(task, "updated_at")),
+        Column("DESCRIPTION", lambda task: task.description),
+    ),
+    lines=(
+        Column("name", lambda task: task.name),
+        Column("id", lambda task: task.id),
+        Column("state", lambda task: State("active" if task.active else "inactive")),
+        Column("description", lambda task: task.description),
+        Column("command", lambda task: command_of(task.spec)),
+        Column("selectors", lambda task: selectors_of(task.spec)),
+        Column("timeout", lambda task: span(task.spec, "timeout")),
+        Column("labels", lambda task: pairs(task.labels)),
+        Column("tags", lambda task: ",".join(task.tags)),
+        Column("created by", lambda task: task.created_by),
+        Column("created", lambda task: when(task, "created_at")),
+        Column("updated", lambda task: when(task, "updated_at")),
+        Column("etag", lambda task: task.etag),
+    ),
+    name=lambda task: str(task.name),
+)
+
+
+def rule_of(schedule: schedule_pb2.Schedule) -> str:
+    match schedule.WhichOneof("when"):
+        case "cron":
+            return f"cron {schedule.cron}"
+        case "every":
+            return f"every {schedule.every.ToJsonString()}"
+        case "once":
+            return f"once {schedule.once.ToJsonString()}"
+        case _:
+            return ""
+
+
+SCHEDULE = View(
+    columns=(
+        Column("NAME", lambda schedule: schedule.name),
+        Column("TASK", lambda schedule: schedule.task_name),
+        Column("WHEN", rule_of),
+        Column("ZONE", lambda schedule: schedule.time_zone),
+        Column("STATE", lambda schedule: State("paused" if schedule.paused else "active")),
+        Column("NEXT", lambda schedule: when(schedule, "next_fire_at")),
+        Column("LAST", lambda schedule: when(schedule, "last_fired_at")),
+    ),
+    lines=(
+        Column("name", lambda schedule: schedule.name),
+        Column("id", lambda schedule: schedule.id),
+        Column("task", lambda schedule: schedule.task_name),
+        Column("when", rule_of),
+        Column("zone", lambda schedule: schedule.time_zone),
+        Column("overlap", lambda schedule: enum_word(schedule, "overlap").lower()),
+        Column("catch up", lambda schedule: enum_word(schedule, "catch_up").lower()),
+        Column("state", lambda schedule: State("paused" if schedule.paused else "active")),
+        Column("pause note", lambda schedule: schedule.pause_note),
+        Column("next", lambda schedule: when(schedule, "next_fire_at")),
+        Column("last", lambda schedule: when(schedule, "last_fired_at")),
+        Column("last run", lambda schedule: schedule.last_run_id),
+        Column("created by", lambda schedule: schedule.created_by),
+        Column("created", lambda schedule: when(schedule, "created_at")),
+        Column("etag", lambda schedule: schedule.etag),
+    ),
+    name=lambda schedule: str(schedule.name),
+)
+
+PROJECT = View(
+    columns=(
+        Column("NAME", lambda project: project.name),
+        Column("DESCRIPTION", lambda project: project.description),
+        Column("CREATED", lambda project: when(project, "created_at")),
+        Column("ID", lambda project: project.id),
+    ),
+    name=lambda project: str(project.name),
+)
+
+
+def runner_state(runner: runner_pb2.Runner) -> Cell:
+    if runner.HasField("revoked_at"):
+        return State("revoked")
+    if not runner.connected:
+        return State("disconnected")
+    return State("draining" if runner.draining else "connected")
+
+
+RUNNER = View(
+    columns=(
+        Column("NAME", lambda runner: runner.name),
+        Column("STATE", runner_state),
+        Column("SLOTS", lambda runner: f"{runner.slots_used}/{runner.slots}"),
+        Column("LABELS", lambda runner: pairs(runner.labels)),
+        Column("POOL", lambda runner: runner.pool),
+        Column("SEEN", lambda runner: when(runner, "last_seen_at")),
+        Column("VERSION", lambda runner: runner.agent_version),
+    ),
+    lines=(
+        Column("name", lambda runner: runner.name),
+        Column("id", lambda runner: runner.id),
+        Column("state", runner_state),
+        Column("disconnected since", lambda runner: when(runner, "disconnected_since")),
+        Column("draining", lambda runner: yes_no(runner.draining)),
+        Column("revoked", lambda runner: when(runner, "revoked_at")),
+        Column("slots", lambda runner: f"{runner.slots_used}/{runner.slots}"),
+        Column("labels", lambda runner: pairs(runner.labels)),
+        Column("pool", lambda runner: runner.pool),
+        Column("projects", lambda runner: ",".join(runner.allowed_project_ids)),
+        Column("version", lambda runner: runner.agent_version),
+        Column("boot id", lambda runner: runner.boot_id),
+        Column("state directory", lambda runner: runner.state_directory_id),
+        Column("created", lambda runner: when(runner, "created_at")),
+        Column("seen", lambda runner: when(runner, "last_seen_at")),
+        Column("holds", lambda runner: ",".join(runner.held_run_ids)),
+    ),
+    name=lambda runner: str(runner.name),
+)
+
+JOIN_TOKEN = View(
+    columns=(
+        Column("ID", lambda token: token.id),
+        Column("STATE", lambda token: State("used" if token.HasField("used_at") else "unused")),
+        Column("POOL", lambda token: token.pool),
+        Column("LABELS", lambda token: pairs(token.granted_labels)),
+        Column("CREATED", lambda token: when(token, "created_at")),
+        Column("EXPIRES", lambda token: when(token, "expires_at")),
+    ),
+    name=lambda token: str(token.id),
+)
+
+
+def token_state(token: access_pb2.Token) -> Cell:
+    return State("revoked" if token.HasField("revoked_at") else "active")
+
+
+TOKEN = View(
+    columns=(
+        Column("ID", lambda token: token.id),
+        Column("PRINCIPAL", lambda token: token.principal_name),
+        Column("STATE", token_state),
+        Column("CREATED", lambda token: when(token, "created_at")),
+        Column("EXPIRES", lambda token: when(token, "expires_at")),
+        Column("USED", lambda token: when(token, "last_used_at")),
+        Column("NOTE", lambda token: token.note),
+    ),
+    name=lambda token: str(token.id),
+)
+
+PRINCIPAL = View(
+    columns=(
+        Column("NAME", lambda principal: principal.name),
+        Column("KIND", lambda principal: enum_word(principal, "kind").lower()),
+        Column("ADMIN", lambda principal: yes_no(principal.admin)),
+        Column("PROJECTS", lambda principal: ",".join(principal.project_ids)),
+        Column("CREATED", lambda principal: when(principal, "created_at")),
+        Column("ID", lambda principal: principal.id),
+    ),
+    name=lambda principal: str(principal.name),
+)
+
+SECRET = View(
+    columns=(
+        Column("NAME", lambda secret: secret.name),
+        Column("VERSION", lambda secret: str(secret.version)),
+        Column("CREATED", lambda secret: when(secret, "created_at")),
+        Column("UPDATED", lambda secret: when(secret, "updated_at")),
+    ),
+    name=lambda secret: str(secret.name),
+)
+
+EVENT = View(
+    columns=(
+        Column("AT", lambda change: when(change.event, "at")),
+        Column("RUN", lambda change: Id(change.run.id)),
+        Column("EVENT", lambda change: enum_word(change.event, "type")),
+        Column("STATE", lambda change: State(state_word(change.run))),
+        Column("WHY", lambda change: change.event.note or enum_word(change.event, "reason")),
+    ),
+    name=lambda change: str(change.run.id),
+)
