@@ -1,0 +1,295 @@
+"""Verbs on runs: create, cancel, retry by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from control_plane.domain.case import Case, concluded
+from control_plane.domain.errors import (
+    ErrorCode,
+    FailedPrecondition,
+    FieldViolation,
+    InvalidArgument,
+    NotFound,
+)
+from control_plane.domain.history import RunEventType
+from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId, next_epoch
+from control_plane.domain.principal import Caller, PrincipalKind
+from control_plane.domain.reason import Reason, sentence
+from control_plane.domain.run import RUN_TERMINAL, Run, RunOptions, RunState, TriggerType
+from control_plane.domain.run_rules import validate_cancel, validate_options
+from control_plane.domain.spec import RunSpec
+from control_plane.domain.spec_rules import validate_size, validate_spec
+from control_plane.domain.stops import CancelOrder
+from control_plane.domain.stops import cancel as decide_cancel
+from control_plane.domain.stops import force as decide_force
+from control_plane.domain.task import Task
+from control_plane.lifecycle.house import FrozenSpec, House, load_newest, require_project, store
+from control_plane.lifecycle.requests import once, refuse, request_id_violations
+from control_plane.storage import reads, writes
+from control_plane.storage.database import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run that a caller wants: of a task, or of a spec of its own. Exactly one of the two is given."""
+
+    project_id: ProjectId
+    task_id: TaskId | None = None
+    spec: RunSpec | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Birth:
+    """Everything that makes a run, checked already. With `skip` it is born SKIPPED."""
+
+    project_id: ProjectId
+    frozen: FrozenSpec
+    trigger_type: TriggerType
+    created_by: PrincipalId
+    actor: str = ""
+    task: Task | None = None
+    options: RunOptions = field(default_factory=RunOptions)
+    schedule_id: ScheduleId | None = None
+    scheduled_time: datetime | None = None
+    retry_of: Run | None = None
+    skip: Reason | None = None
+
+
+async def create(house: House, caller: Caller, new: NewRun) -> Run:
+    """A new run, QUEUED; with a request id the one that the same request made before.
+
+    Raises InvalidArgument (INVALID_FIELDS, SECRET_UNKNOWN), NotFound, FailedPrecondition TASK_INACTIVE,
+    AlreadyExists REQUEST_ID_REUSED, PermissionDenied.
+    """
+    require_project(caller, new.project_id)
+    refuse(*_violations(house, caller, new))
+    frozen = None if new.spec is None else house.specs.freeze(new.spec)
+    if frozen is not None:
+        refuse(*validate_size(len(frozen.data), frozen.spec))
+    body = partial(_create, house, caller, new, frozen)
+    made: _Made = await house.database.write(body, name="create_run", after=partial(_told_new, house))
+    return made.run
+
+
+def _violations(house: House, caller: Caller, new: NewRun) -> tuple[FieldViolation, ...]:
+    found = [*request_id_violations(caller), *validate_options(new.options, house.clock.now())]
+    if (new.task_id is None) == (new.spec is None):
+        found.append(FieldViolation(field="what", description="exactly one of task and spec must be given"))
+    if new.spec is not None:
+        found.extend(validate_spec(new.spec, lease_s=house.timing.lease_s(0)))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A run that was made now, or that the same request made before (then there is nothing to tell)."""
+
+    run: Run
+    case: Case | None
+
+    @property
+    def id(self) -> str:
+        return self.run.id
+
+
+def _told_new(house: House, made: _Made) -> None:
+    if made.case is not None:
+        house.told((made.case,))
+
+
+def _once(house: House, conn: Connection, caller: Caller, asked: object, make: partial[Case]) -> _Made:
+    """All doors that make runs share one name for request ids: RunTask is CreateRun's."""
+
+    def known(run_id: str) -> _Made | None:
+        run = reads.run(conn, RunId(run_id))
+        return None if run is None else _Made(run=run, case=None)
+
+    def fresh() -> _Made:
+        case = make()
+        return _Made(run=case.run, case=case)
+
+    kept_s = house.timing.request_id_kept_s
+    now = house.clock.now()
+    return once(conn, caller, "CreateRun", asked, now=now, kept_s=kept_s, load=known, make=fresh)
+
+
+def _create(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec | None, conn: Connection) -> _Made:
+    return _once(house, conn, caller, new, partial(_create_fresh, house, caller, new, frozen, conn))
+
+
+def _create_fresh(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec | None, conn: Connection) -> Case:
+    task = None
+    if new.task_id is not None:
+        task = reads.task(conn, new.task_id)
+        if task is None or task.deleted_at is not None or task.project_id != new.project_id:
+            raise NotFound(ErrorCode.TASK_NOT_FOUND)
+        if not task.active:
+            raise FailedPrecondition(ErrorCode.TASK_INACTIVE, f"Task {task.name} is not active.")
+        frozen = house.specs.frozen(conn, task.spec_sha256)
+    if frozen is None:
+        raise ValueError("neither a task nor a spec")
+    check_references(conn, new.project_id, frozen.spec)
+    birth = Birth(
+        project_id=new.project_id,
+        frozen=frozen,
+        task=task,
+        options=new.options,
+        trigger_type=_trigger(caller),
+        created_by=caller.principal.id,
+        actor=caller.principal.name,
+    )
+    return born(house, conn, birth)
+
+
+def _trigger(caller: Caller) -> TriggerType:
+    return TriggerType.API if caller.principal.kind is PrincipalKind.SERVICE else TriggerType.MANUAL
+
+
+def check_references(conn: Connection, project_id: ProjectId, spec: RunSpec, path: str = "spec") -> None:
+    """What a spec names must be there at submit. Raises InvalidArgument SECRET_UNKNOWN, NotFound RUNNER_NOT_FOUND."""
+    names = spec.secret_names()
+    missing = names - reads.secret_names(conn, project_id) if names else frozenset()
+    if missing:
+        raise InvalidArgument(
+            ErrorCode.SECRET_UNKNOWN,
+            f"The project has no secret {', '.join(sorted(missing))}.",
+            violations=tuple(_secret_violations(spec, missing, path)),
+            hint="banksman secret set",
+        )
+    if spec.runner:
+        runner = reads.find_runner(conn, spec.runner)
+        if runner is None or runner.revoked_at is not None:
+            raise NotFound(ErrorCode.RUNNER_NOT_FOUND, f"There is no runner {spec.runner!r}.")
+
+
+def _secret_violations(spec: RunSpec, missing: frozenset[str], path: str) -> list[FieldViolation]:
+    places = [(f"{path}.env", spec.env), *((f"{path}.steps[{i}].env", step.env) for i, step in enumerate(spec.steps))]
+    return [
+        FieldViolation(field=f"{place}[{index}].secret_ref", description=f"there is no secret {variable.secret_ref}")
+        for place, variables in places
+        for index, variable in enumerate(variables)
+        if variable.secret_ref in missing
+    ]
+
+
+def born(house: House, conn: Connection, birth: Birth) -> Case:
+    """A run comes to be inside a transaction of the caller's, who gives the case to `house.told` after the commit."""
+    now = house.clock.now()
+    spec, options = birth.frozen.spec, birth.options
+    names = tuple(sorted(spec.secret_names()))
+    writes.insert_spec(conn, birth.frozen.sha256, birth.frozen.data, now, names)
+    queue_expires_at = None
+    if spec.queue_timeout_s is not None:
+        queue_expires_at = (options.not_before or now) + timedelta(seconds=spec.queue_timeout_s)
+    old = birth.retry_of
+    run = Run(
+        id=RunId(house.clock.new_id()),
+        project_id=birth.project_id,
+        state=RunState.QUEUED,
+        spec_sha256=birth.frozen.sha256,
+        trigger_type=birth.trigger_type,
+        created_by=birth.created_by,
+        created_at=now,
+        task_id=None if birth.task is None else birth.task.id,
+        task_name="" if birth.task is None else birth.task.name,
+        options=options,
+        priority=spec.priority if options.priority is None else options.priority,
+        not_before=options.not_before,
+        queue_expires_at=queue_expires_at,
+        deadline=options.deadline,
+        retry_of=None if old is None else old.id,
+        root_run_id=None if old is None else old.root_run_id or old.id,
+        schedule_id=birth.schedule_id,
+        scheduled_time=birth.scheduled_time,
+    )
+    case = _begun(Case(run=run, spec=spec), birth, now)
+    writes.insert_run(conn, case.run)
+    writes.append_events(conn, case.events)
+    return case
+
+
+def _begun(case: Case, birth: Birth, now: datetime) -> Case:
+    """QUEUED, or SKIPPED with the reason: then it is over and settled at once."""
+    case = case.record(RunEventType.CREATED, now, actor=birth.actor)
+    if birth.skip is not None:
+        text = sentence(birth.skip)
+        run = replace(case.run, state=RunState.SKIPPED, reason=birth.skip, error_message=text, completed_at=now)
+        case = replace(case, run=run).record(RunEventType.SKIPPED, now, reason=birth.skip)
+    return concluded(case, now)
+
+
+async def cancel(house: House, caller: Caller, run_id: RunId, order: CancelOrder, *, force: bool = False) -> Run:
+    """Answered means durable: the run never starts again. On CANCELLING and CANCELLED it changes nothing.
+
+    `force`: terminal at once, under a new fence. Raises NotFound, FailedPrecondition RUN_FINISHED, InvalidArgument.
+    """
+    refuse(*validate_cancel(order))
+    order = replace(order, actor=caller.principal.name)
+
+    def body(conn: Connection) -> Case:
+        found = reads.run(conn, run_id)
+        if found is None:
+            raise NotFound(ErrorCode.RUN_NOT_FOUND)
+        require_project(caller, found.project_id)
+        return cancel_in(house, conn, run_id, order, force=force)
+
+    case = await house.database.write(body, name="cancel", after=lambda case: house.told((case,)))
+    return case.run
+
+
+def cancel_in(house: House, conn: Connection, run_id: RunId, order: CancelOrder, *, force: bool = False) -> Case:
+    """The same inside a transaction of the caller's, who gives the case to `house.told` after the commit."""
+    before = load_newest(house, conn, run_id)
+    if before is None:
+        raise NotFound(ErrorCode.RUN_NOT_FOUND)
+    now = house.clock.now()
+    if force:
+        epoch = next_epoch(before.run.lease_epoch, reads.generation(conn))
+        return store(conn, before, decide_force(before, order, epoch, now))
+    return store(conn, before, decide_cancel(before, order, now))
+
+
+async def retry(house: House, caller: Caller, run_id: RunId, *, use_newest_spec: bool = False) -> Run:
+    """A new run like a finished one, with the frozen spec or with its task's as it is now.
+
+    Raises NotFound, FailedPrecondition RUN_ACTIVE, TASK_DELETED, InvalidArgument, AlreadyExists REQUEST_ID_REUSED.
+    """
+    refuse(*request_id_violations(caller))
+
+    def body(conn: Connection) -> _Made:
+        asked = {"retry_of": run_id, "use_newest_spec": use_newest_spec}
+        return _once(house, conn, caller, asked, partial(_retry, house, caller, run_id, use_newest_spec, conn))
+
+    made: _Made = await house.database.write(body, name="retry", after=partial(_told_new, house))
+    return made.run
+
+
+def _retry(house: House, caller: Caller, run_id: RunId, use_newest_spec: bool, conn: Connection) -> Case:
+    old = reads.run(conn, run_id)
+    if old is None:
+        raise NotFound(ErrorCode.RUN_NOT_FOUND)
+    require_project(caller, old.project_id)
+    if old.state not in RUN_TERMINAL:
+        raise FailedPrecondition(ErrorCode.RUN_ACTIVE, f"Run {old.id} is {old.state}: it is not over yet.")
+    task = None if old.task_id is None else reads.task(conn, old.task_id)
+    deleted = old.task_id is not None and (task is None or task.deleted_at is not None)
+    if use_newest_spec and deleted:
+        raise FailedPrecondition(ErrorCode.TASK_DELETED, "Its task was deleted: only its own spec can be run again.")
+    newest = use_newest_spec and task is not None
+    frozen = house.specs.frozen(conn, task.spec_sha256 if newest and task is not None else old.spec_sha256)
+    check_references(conn, old.project_id, frozen.spec)
+    birth = Birth(
+        project_id=old.project_id,
+        frozen=frozen,
+        task=None if deleted else task,
+        options=replace(old.options, not_before=None, deadline=None),
+        trigger_type=TriggerType.RETRY,
+        created_by=caller.principal.id,
+        actor=caller.principal.name,
+        retry_of=old,
+    )
+    return born(house, conn, birth)
