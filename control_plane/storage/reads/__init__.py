@@ -15,6 +15,7 @@ from control_plane.storage.reads.access import (
     principal,
     project,
     project_contents,
+    redeemed_by,
     stored_request,
     token,
     token_by_digest,
@@ -48,6 +49,7 @@ from control_plane.storage.reads.runs import (
     queued_runs,
     run,
     spec_bytes,
+    waiting_runs_of_deleted_tasks,
 )
 from control_plane.storage.reads.schedules import due_schedules, find_schedule, list_schedules, schedule
 from control_plane.storage.reads.server import (
@@ -116,6 +118,7 @@ __all__ = [
     "project",
     "project_contents",
     "queued_runs",
+    "redeemed_by",
     "run",
     "runner",
     "runners",
@@ -137,4 +140,5 @@ __all__ = [
     "token_by_digest",
     "unsealed_logs",
     "usable_admin_tokens",
+    "waiting_runs_of_deleted_tasks",
 ]

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, bindparam, exists, func, or_, select
 
-from control_plane.domain.ids import JoinTokenId, PrincipalId, ProjectId, TokenId
+from control_plane.domain.ids import JoinTokenId, PrincipalId, ProjectId, RunnerId, TokenId
 from control_plane.domain.pages import Page
 from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
 from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project
@@ -169,6 +169,12 @@ def join_token(connection: Connection, token_id: JoinTokenId) -> JoinToken | Non
 def join_token_by_digest(connection: Connection, digest: str) -> JoinToken | None:
     row = connection.execute(_JOIN_TOKENS.where(JOIN_TOKENS.c.secret_digest == digest)).first()
     return None if row is None else JOIN_TOKEN.entity(row)
+
+
+def redeemed_by(connection: Connection, token_id: JoinTokenId) -> RunnerId | None:
+    """The runner that joined with a token."""
+    runner_id = connection.execute(select(JOIN_TOKENS.c.used_by).where(JOIN_TOKENS.c.id == token_id)).scalar()
+    return None if runner_id is None else RunnerId(runner_id)
 
 
 def list_join_tokens(connection: Connection, request: PageRequest) -> Page[JoinToken]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, bindparam, func, select, text, union_all
+from sqlalchemy import Connection, Select, and_, bindparam, exists, func, or_, select, text, union_all
 
-from control_plane.domain.attempt import Attempt
+from control_plane.domain.attempt import Attempt, AttemptState
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId, ScheduleId, TaskId
 from control_plane.domain.pages import Page
@@ -16,7 +16,7 @@ from control_plane.domain.run import Run, RunState
 from control_plane.storage.paging import PageRequest, fetch_page, open_key
 from control_plane.storage.rows import AnyRow, at_or_none, json_text, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
-from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNNERS, RUNS, SPECS
+from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNNERS, RUNS, SPECS, TASKS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
 
 _RUNS: Final = select(*RUN.columns)
@@ -152,6 +152,23 @@ def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, 
 
 def active_runs_of_task(connection: Connection, task_id: TaskId) -> tuple[RunId, ...]:
     query = select(RUNS.c.id).where(RUNS.c.task_id == task_id, text(ACTIVE_RUN)).order_by(RUNS.c.id)
+    return tuple(RunId(row[0]) for row in connection.execute(query))
+
+
+def waiting_runs_of_deleted_tasks(connection: Connection, limit: int) -> tuple[RunId, ...]:
+    """Runs that no runner has yet (QUEUED, or ASSIGNED by an open offer) although their task was deleted."""
+    offered = exists().where(ATTEMPTS.c.run_id == RUNS.c.id, ATTEMPTS.c.state == str(AttemptState.OFFERED))
+    query = (
+        select(RUNS.c.id)
+        .join(TASKS, TASKS.c.id == RUNS.c.task_id)
+        .where(
+            text(f"runs.{ACTIVE_RUN}"),
+            TASKS.c.deleted_at.is_not(None),
+            or_(RUNS.c.state == str(RunState.QUEUED), and_(RUNS.c.state == str(RunState.ASSIGNED), offered)),
+        )
+        .order_by(RUNS.c.id)
+        .limit(limit)
+    )
     return tuple(RunId(row[0]) for row in connection.execute(query))
 
 
