@@ -110,6 +110,13 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShimUnknown:
+    """It lives under a shim whose protocol this agent does not speak: it is kept until it has ended."""
+
+    key: AttemptKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Forgotten:
     """Its files are gone."""
 
@@ -148,6 +155,7 @@ Event = (
     | Spooled
     | Exited
     | Quarantined
+    | ShimUnknown
     | Forgotten
     | Tick
     | LeaveRequested

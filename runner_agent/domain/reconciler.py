@@ -26,6 +26,7 @@ from runner_agent.domain.events import (
     Received,
     SessionClosed,
     SessionOpened,
+    ShimUnknown,
     Spooled,
     Started,
     StepOver,
@@ -33,7 +34,7 @@ from runner_agent.domain.events import (
     Tick,
 )
 from runner_agent.domain.exit_report import ExitReport, Outcome
-from runner_agent.domain.held import Phase
+from runner_agent.domain.held import OVER, Phase
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.messages import (
     Drain,
@@ -106,6 +107,7 @@ def _take_from_host(
     | Spooled
     | Exited
     | Quarantined
+    | ShimUnknown
     | Forgotten,
 ) -> None:
     match event:
@@ -128,7 +130,9 @@ def _take_from_host(
         case Exited():
             _exited(turn, event.key, event.report)
         case Quarantined():
-            _quarantined(turn, event)
+            _set_apart(turn, event.key, Phase.QUARANTINED, event.message)
+        case ShimUnknown():
+            _set_apart(turn, event.key, Phase.UNKNOWN_SHIM, "its shim speaks an unknown version")
         case Forgotten():
             apply(turn, event.key, Cue.FORGOTTEN)
         case _:
@@ -240,11 +244,14 @@ def _exited(turn: Turn, key: AttemptKey, report: ExitReport) -> None:
     started_at_ns = held.started_at_ns if held.started_at_ns is not None else report.started_at_ns
     turn.put(replace(held, exit=report, started_at_ns=started_at_ns, pid=held.pid or report.pid, assignment=None))
     _spooled(turn, key, report.final_offset)
+    if held.log_open:
+        # The last part of an overfull log can be read only now, though its offsets were told before.
+        turn.emit(LogGrew(key=key, spooled_offset=report.final_offset))
     apply(turn, key, Cue.NEVER_STARTED if report.outcome is Outcome.NOT_STARTED else Cue.ENDED)
 
 
-def _quarantined(turn: Turn, event: Quarantined) -> None:
-    held = turn.held.get(event.key)
-    if held is not None:
-        turn.put(replace(held, phase=Phase.QUARANTINED, assignment=None))
-        turn.note("attempt_quarantined", event.key, event.message, warning=True)
+def _set_apart(turn: Turn, key: AttemptKey, phase: Phase, why: str) -> None:
+    held = turn.held.get(key)
+    if held is not None and held.phase is not phase and held.phase not in (*OVER, Phase.FORGETTING):
+        turn.put(replace(held, phase=phase, assignment=None))
+        turn.note("attempt_set_apart", key, f"{phase}: {why}", warning=True)

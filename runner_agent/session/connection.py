@@ -43,12 +43,19 @@ class Connection:
         self._state = ""
         self._failures = 0
         self._renew = False
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Do not come back after the session that is open now."""
+        self._stopping = True
 
     async def run(self) -> None:
-        """For ever. Raises Refused when the server will not have this runner."""
-        while True:
+        """Until it is stopped. Raises Refused when the server will not have this runner."""
+        while not self._stopping:
             began_ns = self._clock.boottime_ns()
             end = await self._once()
+            if self._stopping:
+                return
             lived_s = (self._clock.boottime_ns() - began_ns) / 1e9
             await asyncio.sleep(self._pause_s(end, lived_s))
 

@@ -92,7 +92,9 @@ class Enrolment:
             )
         )
 
-    async def _renew(self, stub: session_pb2_grpc.RunnerSessionServiceAsyncStub, identity: RunnerIdentity) -> RunnerIdentity:
+    async def _renew(
+        self, stub: session_pb2_grpc.RunnerSessionServiceAsyncStub, identity: RunnerIdentity
+    ) -> RunnerIdentity:
         at_s = self._clock.wall_ns() // _SECOND_NS
         nonce = secrets.token_bytes(16)
         request = wire.RenewCredentialRequest(

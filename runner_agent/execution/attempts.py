@@ -1,0 +1,87 @@
+"""All attempts of this host: their actors and their logs, by key."""
+
+from __future__ import annotations
+
+import asyncio
+
+from runner_agent.domain.ids import AttemptKey
+from runner_agent.domain.log_flow import LogTurn
+from runner_agent.domain.messages import LogChunk
+from runner_agent.execution.execution import Execution, Room
+from runner_agent.execution.inventory import Found
+from runner_agent.execution.log_source import LogSource
+from runner_agent.shim.codec import BadMessage
+from runner_agent.telemetry import logger
+
+
+class Attempts:
+    """Starts an actor when an attempt is first spoken of; it ends when the attempt is forgotten."""
+
+    def __init__(self, room: Room, tasks: asyncio.TaskGroup) -> None:
+        self._room = room
+        self._tasks = tasks
+        self._actors: dict[AttemptKey, Execution] = {}
+        self._logs: dict[AttemptKey, LogSource] = {}
+        self._running: set[asyncio.Task[None]] = set()
+        self._log = logger("attempts")
+
+    def adopt(self, found: Found) -> None:
+        """Take over what an earlier agent has left."""
+        self._start(Execution(found.held.key, self._room, notes=found.notes), attach=found.live)
+
+    def of(self, key: AttemptKey) -> Execution:
+        """The actor of an attempt."""
+        actor = self._actors.get(key)
+        return actor if actor is not None else self._start(Execution(key, self._room), attach=False)
+
+    def _start(self, actor: Execution, *, attach: bool) -> Execution:
+        self._actors[actor.key] = actor
+        task = self._tasks.create_task(actor.run(attach=attach), name=f"attempt {actor.key}")
+        self._running.add(task)
+        task.add_done_callback(lambda done: self._ended(actor, done))
+        return actor
+
+    def abandon(self) -> None:
+        """Let go of everything; what lives goes on under its shims."""
+        for task in self._running:
+            task.cancel()
+
+    def _ended(self, actor: Execution, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if self._actors.get(actor.key) is actor:
+            del self._actors[actor.key]
+
+    async def read_log(self, turn: LogTurn, final_offset: int | None) -> LogChunk | None:
+        """The log bytes of a turn; None if there is nothing to read, or it cannot be read."""
+        source = self._source(turn.key)
+        source.final_offset = final_offset
+        try:
+            return await source.read(turn)
+        except (OSError, BadMessage) as error:
+            self._log.warning("log_not_read", error=str(error), run=turn.key.run_id, epoch=turn.key.lease_epoch)
+            return None
+
+    def log_acked(self, key: AttemptKey, committed_offset: int) -> None:
+        """The server has the log below this offset: its spool may shrink."""
+        source = self._logs.get(key)
+        if source is not None and source.may_retire(committed_offset):
+            self._tasks.create_task(self._retire(source, committed_offset), name=f"retire spool {key}")
+
+    def close_log(self, key: AttemptKey) -> None:
+        """Nobody reads this log for now."""
+        source = self._logs.pop(key, None)
+        if source is not None:
+            source.close()
+
+    async def _retire(self, source: LogSource, committed_offset: int) -> None:
+        try:
+            await source.retire(committed_offset)
+        except (OSError, BadMessage) as error:
+            self._log.warning("spool_not_retired", error=str(error))
+
+    def _source(self, key: AttemptKey) -> LogSource:
+        source = self._logs.get(key)
+        if source is None:
+            directory = self._room.state.path_of(key.run_id, key.lease_epoch)
+            source = self._logs[key] = LogSource(key, directory)
+        return source

@@ -1,0 +1,346 @@
+"""One attempt on this host: carries out what was decided about it, in order, and tells what its shim tells."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import assert_never
+
+from runner_agent.domain import events
+from runner_agent.domain.assignment import Assignment
+from runner_agent.domain.exit_report import ExitReport, Outcome, not_started
+from runner_agent.domain.ids import AttemptKey
+from runner_agent.domain.outputs import (
+    EndUnstarted,
+    Forget,
+    Fork,
+    JournalAccept,
+    Prepare,
+    RenewLoss,
+    StopTree,
+    TerminateShim,
+)
+from runner_agent.domain.reason import Reason
+from runner_agent.execution import journal
+from runner_agent.execution.fork_servers import ForkServers
+from runner_agent.execution.journal import Notes
+from runner_agent.execution.run_directory import Entry, Standing, StateDirectory, StillLive
+from runner_agent.execution.shim_link import (
+    Exited,
+    ForkServerGone,
+    ShimEvent,
+    ShimGone,
+    ShimLink,
+    ShimRefused,
+    Spooled,
+    Started,
+    StepEnded,
+    StepKind,
+    StopPhase,
+    UnknownShimVersion,
+)
+from runner_agent.execution.translate import record_of, report_of, shim_reason, step_report, stop_phase
+from runner_agent.launchers import command
+from runner_agent.shim.codec import BadMessage
+from runner_agent.telemetry import logger
+from runner_agent.workspace.removal import NotRemoved
+from runner_agent.workspace.workspaces import Workspaces
+
+MAX_WAITING = 256
+FIRST_PAUSE_S = 0.02
+LONGEST_PAUSE_S = 5.0
+
+AttemptOutput = JournalAccept | Prepare | Fork | EndUnstarted | StopTree | TerminateShim | RenewLoss | Forget
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What all attempts of the host share."""
+
+    state: StateDirectory
+    workspaces: Workspaces
+    fork_servers: ForkServers
+    post: Callable[[events.Event], Awaitable[None]]
+    runner_name: str
+    boot_id: str
+    base_env: Mapping[str, str] = field(repr=False)
+
+
+class Execution:
+    """The actor of one attempt. `do` queues, `run` carries out."""
+
+    def __init__(self, key: AttemptKey, room: Room, *, notes: Notes | None = None) -> None:
+        self.key = key
+        self.directory: Path = room.state.path_of(key.run_id, key.lease_epoch)
+        self._room = room
+        self._notes = notes or Notes()
+        self._queue: asyncio.Queue[AttemptOutput] = asyncio.Queue(MAX_WAITING)
+        self._tasks: asyncio.TaskGroup | None = None
+        self._link: ShimLink | None = None
+        self._stop: StopTree | None = None
+        self._forgetting = False
+        self._log = logger("execution").bind(run=key.run_id, epoch=key.lease_epoch)
+
+    def do(self, output: AttemptOutput) -> None:
+        """Queue what was decided. What repeats anyway (a renewal, a stop) may be dropped by a stuck attempt."""
+        try:
+            self._queue.put_nowait(output)
+        except asyncio.QueueFull:
+            self._log.warning("attempt_is_stuck", dropped=type(output).__name__)
+
+    async def run(self, *, attach: bool = False) -> None:
+        """Until the attempt is forgotten. With `attach`, find its live shim first."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            if attach:
+                tasks.create_task(self._find_again(), name=f"find {self.key}")
+            try:
+                while not isinstance(output := await self._queue.get(), Forget):
+                    await self._carry_out(output)
+                await self._forget()
+            finally:
+                if self._link is not None:
+                    self._link.close()
+
+    async def _carry_out(self, output: AttemptOutput) -> None:
+        match output:
+            case JournalAccept():
+                await self._accept(output.slots)
+            case Prepare():
+                await self._prepare(output.assignment)
+            case Fork():
+                await self._fork(output)
+            case EndUnstarted():
+                await self._end_unstarted(output.report)
+            case StopTree():
+                self._stop = output
+                await self._tell_stop()
+            case RenewLoss():
+                await self._renew(output.deadline_boot_ns)
+            case TerminateShim():
+                await self._terminate()
+            case Forget():
+                raise AssertionError("Forget ends the loop")
+            case _:
+                assert_never(output)
+
+    # ---- before the fork
+
+    async def _accept(self, slots: int) -> None:
+        key = self.key
+        try:
+            await asyncio.to_thread(self._room.state.accept, key.run_id, key.lease_epoch, {"slots": slots})
+        except OSError as error:
+            self._log.warning("accept_failed", error=str(error))
+            await self._room.post(events.JournalFailed(key=key, error=str(error)))
+        else:
+            await self._room.post(events.JournalDone(key=key))
+
+    async def _prepare(self, assignment: Assignment) -> None:
+        try:
+            command.check(assignment)
+            self._notes = journal.notes_on(assignment, self._room.boot_id)
+            await asyncio.to_thread(self._make_files, assignment)
+        except command.SecretMissing as error:
+            report = _start_failed(Reason.SECRET_UNAVAILABLE, str(error))
+        except command.Unlaunchable as error:
+            report = replace(_start_failed(Reason.SPAWN_FAILED, str(error)), permanent=True)
+        except OSError as error:
+            self._log.warning("prepare_failed", error=str(error))
+            report = not_started(Reason.NOT_STARTED, f"the workspace could not be made: {error}")
+        else:
+            await self._room.post(events.Prepared(key=self.key))
+            return
+        await self._room.post(events.PrepareFailed(key=self.key, report=report))
+
+    def _make_files(self, assignment: Assignment) -> None:
+        journal.write_notes(self.directory, self._notes)
+        self._room.workspaces.create(self.directory.name, command.scripts(assignment))
+
+    async def _end_unstarted(self, report: ExitReport) -> None:
+        record = record_of(self.key, report)
+        try:
+            stored = await asyncio.to_thread(journal.end_unstarted, self.directory, record)
+        except StillLive:
+            await self._find_again()
+            return
+        except (OSError, BadMessage) as error:
+            # It was never handed to a fork server and this agent never will: that is true with or without a record.
+            self._log.warning("end_not_stored", error=str(error))
+            stored = record
+        told = replace(report, digest=record.digest or "") if stored == record else report_of(stored)
+        await self._room.post(events.Exited(key=self.key, report=told))
+
+    # ---- the fork
+
+    async def _fork(self, output: Fork) -> None:
+        place = self._room.workspaces.place(self.directory.name)
+        surroundings = command.Surroundings(
+            work=place.work,
+            scripts=place.scripts,
+            runner_name=self._room.runner_name,
+            cookie=secrets.token_hex(16),
+            base_env=self._room.base_env,
+        )
+        start = command.attempt_start(
+            output.assignment,
+            surroundings,
+            loss_deadline_boottime_ns=output.loss_deadline_boot_ns,
+            start_timeout_s=output.start_timeout_s,
+        )
+        try:
+            fork_server = await self._room.fork_servers.get()
+            link = await fork_server.start(self.directory, start)
+        except (ForkServerGone, ShimRefused, TimeoutError, OSError, BadMessage) as error:
+            self._log.warning("fork_failed", error=str(error) or type(error).__name__)
+            await self._find_again(f"no shim could be started: {error or type(error).__name__}")
+            return
+        self._follow(link)
+
+    def _follow(self, link: ShimLink) -> None:
+        assert self._tasks is not None
+        self._link = link
+        self._tasks.create_task(self._read_events(link), name=f"events {self.key}")
+
+    async def _read_events(self, link: ShimLink) -> None:
+        try:
+            async for event in link.events():
+                if not isinstance(event, ShimGone):
+                    await self._tell(event)
+                    continue
+                self._drop(link)
+                await self._find_again()
+        except BadMessage as error:
+            self._log.warning("shim_not_understood", error=str(error))
+            self._drop(link)
+            await self._find_again()
+        finally:
+            self._drop(link)
+
+    def _drop(self, link: ShimLink) -> None:
+        link.close()
+        if self._link is link:
+            self._link = None
+
+    async def _tell(self, event: ShimEvent) -> None:
+        key, post = self.key, self._room.post
+        match event:
+            case Started(step=step, pid=pid, at_ns=at_ns):
+                if self._is_first_main(step):
+                    await post(events.Started(key=key, pid=pid, at_ns=at_ns))
+            case StepEnded(record=record):
+                await post(events.StepOver(key=key, step=step_report(record, self._notes.step_names)))
+            case StopPhase(phase=phase, survivors=survivors, at_ns=at_ns):
+                moved = events.StopMoved(key=key, phase=stop_phase(phase), survivors=survivors, at_ns=at_ns)
+                await post(moved)
+            case Spooled(offset=offset):
+                await post(events.Spooled(key=key, offset=offset))
+            case Exited(record=record):
+                await post(events.Exited(key=key, report=report_of(record, self._notes.step_names)))
+            case _:
+                return  # progress and result of a run: the exit record holds the result
+
+    def _is_first_main(self, step: int) -> bool:
+        kinds = self._notes.step_kinds
+        return step == next((index for index, kind in enumerate(kinds) if kind == StepKind.MAIN), 0)
+
+    # ---- stopping
+
+    async def _tell_stop(self) -> None:
+        stop = self._stop
+        if self._link is None or stop is None:
+            return
+        try:
+            await self._link.stop(shim_reason(stop.reason), command.signal_number(stop.signal), stop.grace_s)
+        except ConnectionError:
+            return  # the shim has left: its events say so, and the run directory says how it ended
+        except command.Unlaunchable:
+            await self._link.stop(shim_reason(stop.reason), command.signal_number("SIGTERM"), stop.grace_s)
+
+    async def _renew(self, deadline_boot_ns: int) -> None:
+        if self._link is None:
+            return
+        try:
+            await self._link.renew(deadline_boot_ns)
+        except ConnectionError:
+            return  # as above
+
+    async def _terminate(self) -> None:
+        try:
+            sent = await asyncio.to_thread(journal.terminate_shim, self.directory)
+        except (OSError, BadMessage) as error:
+            self._log.warning("terminate_failed", error=str(error))
+        else:
+            self._log.info("shim_terminated", sent=sent)
+
+    # ---- without a link: what does the run directory say?
+
+    async def _find_again(self, why: str = "") -> None:
+        """Settle the run directory until a shim answers or the attempt is over."""
+        pause_s = FIRST_PAUSE_S
+        while not self._forgetting:
+            entry = await self._look()
+            if entry is None:
+                return
+            match entry.standing:
+                case Standing.EXITED if entry.record is not None:
+                    report = report_of(entry.record, self._notes.step_names)
+                    if why and report.outcome is Outcome.NOT_STARTED:
+                        report = replace(report, error_message=why)
+                    await self._room.post(events.Exited(key=self.key, report=report))
+                    return
+                case Standing.ACCEPTED:
+                    await self._end_unstarted(not_started(Reason.NOT_STARTED, why or "no shim was started"))
+                    return
+                case Standing.LIVE:
+                    if await self._attach():
+                        return
+                case _:
+                    await self._room.post(events.Quarantined(key=self.key, message=entry.message))
+                    return
+            await asyncio.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
+
+    async def _look(self) -> Entry | None:
+        key = self.key
+        try:
+            return await asyncio.to_thread(self._room.state.settle, key.run_id, key.lease_epoch)
+        except FileNotFoundError:
+            await self._room.post(events.Quarantined(key=key, message="its run directory has vanished"))
+            return None
+
+    async def _attach(self) -> bool:
+        try:
+            link = await ShimLink.attach(self.directory, run_id=self.key.run_id, epoch=self.key.lease_epoch)
+        except UnknownShimVersion:
+            await self._room.post(events.ShimUnknown(key=self.key))
+            return False  # it is left alone until it has ended
+        except (OSError, ShimRefused, TimeoutError, BadMessage) as error:
+            self._log.debug("attach_failed", error=str(error))
+            return False
+        self._follow(link)
+        await self._tell_stop()
+        return True
+
+    async def _forget(self) -> None:
+        self._forgetting = True
+        if self._link is not None:
+            self._drop(self._link)
+        try:
+            await asyncio.to_thread(self._remove)
+        except (OSError, NotRemoved, StillLive) as error:
+            self._log.warning("not_removed", error=str(error))
+        await self._room.post(events.Forgotten(key=self.key))
+
+    def _remove(self) -> None:
+        try:
+            self._room.workspaces.remove(self.directory.name)
+        finally:
+            self._room.state.release(self.key.run_id, self.key.lease_epoch)
+
+
+def _start_failed(reason: Reason, message: str) -> ExitReport:
+    return ExitReport(outcome=Outcome.START_FAILED, reason=reason, error_message=message, tree_empty=True)

@@ -1,0 +1,26 @@
+"""The fork server that is used now: adopted or started when it is needed, replaced when it has died."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from runner_agent.execution.shim_link import ForkServer
+
+
+class ForkServers:
+    """Gives out a fork server that answers."""
+
+    def __init__(self, state_dir: Path, *, use_cgroups: bool) -> None:
+        self._state_dir = state_dir
+        self._use_cgroups = use_cgroups
+        self._current: ForkServer | None = None
+        self._lock = asyncio.Lock()
+
+    async def get(self) -> ForkServer:
+        """A living one. Raises ForkServerGone, OSError, TimeoutError."""
+        async with self._lock:
+            if self._current is None or not await self._current.is_alive():
+                self._current = None
+                self._current = await ForkServer.connect_or_spawn(self._state_dir, use_cgroups=self._use_cgroups)
+            return self._current

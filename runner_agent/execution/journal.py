@@ -1,0 +1,114 @@
+"""What the agent adds to a run directory: notes for the agent after it, and the end of what was never started.
+
+`agent` holds what the shim does not need but a later agent does. Every call blocks on the disk: use a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner_agent.domain.assignment import DEFAULT_GRACE_S, DEFAULT_STOP_SIGNAL, Assignment
+from runner_agent.execution.run_directory import StillLive
+from runner_agent.shim import attempt_files, files, tree
+from runner_agent.shim.codec import BadMessage, JsonObject
+from runner_agent.shim.messages import ExitRecord
+
+_NOTES = "agent"
+_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What a later agent has to know of an attempt that is already under way. Holds no secret."""
+
+    lost_after_s: float | None = None
+    grace_s: float = DEFAULT_GRACE_S
+    stop_signal: str = DEFAULT_STOP_SIGNAL
+    boot_id: str = ""
+    step_names: tuple[str, ...] = ()
+    step_kinds: tuple[str, ...] = ()
+
+
+def notes_on(assignment: Assignment, boot_id: str) -> Notes:
+    """What is worth keeping of an assignment."""
+    return Notes(
+        lost_after_s=assignment.lost_after_s,
+        grace_s=assignment.grace_s,
+        stop_signal=assignment.stop_signal,
+        boot_id=boot_id,
+        step_names=tuple(step.name for step in assignment.steps),
+        step_kinds=tuple(step.kind.value for step in assignment.steps),
+    )
+
+
+def write_notes(directory: Path, notes: Notes) -> None:
+    """Keep them. After a power cut they are not needed, so nothing is synced. Raises OSError."""
+    body: JsonObject = {
+        "version": _VERSION,
+        "lost_after_s": notes.lost_after_s,
+        "grace_s": notes.grace_s,
+        "stop_signal": notes.stop_signal,
+        "boot_id": notes.boot_id,
+        "step_names": list(notes.step_names),
+        "step_kinds": list(notes.step_kinds),
+    }
+    files.write_once(str(directory), _NOTES, files.encode_json(body), sync=False)
+
+
+def read_notes(directory: Path) -> Notes:
+    """The notes; defaults where there are none or another version wrote them."""
+    try:
+        kept = files.read_json(str(directory), _NOTES)
+    except (OSError, BadMessage):
+        return Notes()
+    if kept is None or kept.get("version") != _VERSION:
+        return Notes()
+    lost_after_s, grace_s = kept.get("lost_after_s"), kept.get("grace_s")
+    return Notes(
+        lost_after_s=float(lost_after_s) if isinstance(lost_after_s, int | float) else None,
+        grace_s=float(grace_s) if isinstance(grace_s, int | float) else DEFAULT_GRACE_S,
+        stop_signal=str(kept.get("stop_signal") or DEFAULT_STOP_SIGNAL),
+        boot_id=str(kept.get("boot_id") or ""),
+        step_names=_texts(kept.get("step_names")),
+        step_kinds=_texts(kept.get("step_kinds")),
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()
+
+
+def end_unstarted(directory: Path, record: ExitRecord) -> ExitRecord:
+    """Make sure that no shim can start anything there any more, then keep the record; one that is there stays.
+
+    Raises StillLive if a shim has the directory or has had it, OSError.
+    """
+    lock = files.try_lock(str(directory / "lock"))
+    if lock is None:
+        raise StillLive(f"{directory.name} is held by a shim")
+    try:
+        stored = files.read_json(str(directory), "exit")
+        if stored is not None:
+            return attempt_files.decode_record(stored)
+        if attempt_files.was_used(str(directory)):
+            raise StillLive(f"{directory.name} was used by a shim")
+        if not (directory / "tombstone").exists():
+            files.write_once(str(directory), "tombstone", files.encode_json({"version": attempt_files.FORMAT_VERSION}))
+        files.write_exit(str(directory), attempt_files.encode_record(record))
+        return record
+    finally:
+        os.close(lock)
+
+
+def terminate_shim(directory: Path) -> bool:
+    """SIGTERM to the shim of a run directory, which every version takes as a stop; False if it is not to be found."""
+    identity = files.read_json(str(directory), "identity")
+    if identity is None:
+        return False
+    pid, start_time = identity.get("shim_pid"), identity.get("shim_start_time")
+    if not isinstance(pid, int) or not isinstance(start_time, int):
+        return False
+    return tree.send(pid, signal.SIGTERM, start_time)
