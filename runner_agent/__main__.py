@@ -127,10 +127,11 @@ def _check(settings: Settings) -> int:
     """Print what the agent would find. Exit code 0 also with warnings."""
     report = host.look(os.environ, use_cgroups=settings.use_cgroups)
     identity = credential_file.load(settings.state_dir / credential_file.FILE_NAME)
+    enrolled = f"yes, as {identity.name} ({identity.runner_id})" if identity and identity.enrolled else "no"
     lines = [
         f"state directory  {settings.state_dir}",
         f"server           {settings.server}",
-        f"enrolled         {f'yes, as {identity.name} ({identity.runner_id})' if identity and identity.enrolled else 'no'}",
+        f"enrolled         {enrolled}",
         f"slots            {settings.slots}",
         f"cgroup           {report.cgroup or 'none that can be used'}",
         f"user isolation   none: runs execute as uid {report.uid}",

@@ -95,9 +95,8 @@ def _take(turn: Turn, event: Event) -> None:
             _take_from_host(turn, event)
 
 
-def _take_from_host(
-    turn: Turn,
-    event: JournalDone
+_HostEvent = (
+    JournalDone
     | JournalFailed
     | Prepared
     | PrepareFailed
@@ -108,8 +107,11 @@ def _take_from_host(
     | Exited
     | Quarantined
     | ShimUnknown
-    | Forgotten,
-) -> None:
+    | Forgotten
+)
+
+
+def _take_from_host(turn: Turn, event: _HostEvent) -> None:
     match event:
         case JournalDone():
             apply(turn, event.key, Cue.JOURNALLED)
@@ -119,6 +121,18 @@ def _take_from_host(
             apply(turn, event.key, _prepared_cue(turn, event.key))
         case PrepareFailed():
             apply(turn, event.key, Cue.PREPARE_FAILED, Detail(report=event.report))
+        case Quarantined():
+            _set_apart(turn, event.key, Phase.QUARANTINED, event.message)
+        case ShimUnknown():
+            _set_apart(turn, event.key, Phase.UNKNOWN_SHIM, "its shim speaks an unknown version")
+        case Forgotten():
+            apply(turn, event.key, Cue.FORGOTTEN)
+        case _:
+            _take_from_shim(turn, event)
+
+
+def _take_from_shim(turn: Turn, event: Started | StepOver | StopMoved | Spooled | Exited) -> None:
+    match event:
         case Started():
             _started(turn, event)
         case StepOver():
@@ -129,12 +143,6 @@ def _take_from_host(
             _spooled(turn, event.key, event.offset)
         case Exited():
             _exited(turn, event.key, event.report)
-        case Quarantined():
-            _set_apart(turn, event.key, Phase.QUARANTINED, event.message)
-        case ShimUnknown():
-            _set_apart(turn, event.key, Phase.UNKNOWN_SHIM, "its shim speaks an unknown version")
-        case Forgotten():
-            apply(turn, event.key, Cue.FORGOTTEN)
         case _:
             assert_never(event)
 

@@ -48,11 +48,20 @@ def look(environ: Mapping[str, str], *, use_cgroups: bool = True) -> HostReport:
     unit = systemd_unit(environ)
     return HostReport(
         boot_id=files.boot_id(),
-        cgroup=(cgroup.own_cgroup() or "") if use_cgroups else "",
+        cgroup=usable_cgroup() if use_cgroups else "",
         uid=os.geteuid(),
         unit=unit,
         kill_mode=kill_mode(unit) if unit else "",
     )
+
+
+def usable_cgroup() -> str:
+    """Where attempts can have cgroups of their own, tried out; empty if they cannot."""
+    made = cgroup.Cgroup.create(f"banksman-check-{os.getpid()}")
+    if made is None:
+        return ""
+    made.remove()
+    return os.path.dirname(made.path)
 
 
 def systemd_unit(environ: Mapping[str, str], cgroup_file: Path = Path("/proc/self/cgroup")) -> str:

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import grpc
 from banksman.v1 import session_pb2 as wire
@@ -19,6 +20,9 @@ from runner_agent.session.refusals import EXIT_CONFLICT, Refused, if_revoked, is
 CALL_TIMEOUT_S = 20.0
 RENEW_BEFORE_S = 120.0
 _SECOND_NS = 1_000_000_000
+
+if TYPE_CHECKING:
+    _Stub = session_pb2_grpc.RunnerSessionServiceAsyncStub
 
 
 class Enrolment:
@@ -60,7 +64,7 @@ class Enrolment:
             return (await self._renew(stub, self._identity)).credential
         return self._identity.credential
 
-    async def _enrol(self, stub: session_pb2_grpc.RunnerSessionServiceAsyncStub) -> RunnerIdentity:
+    async def _enrol(self, stub: _Stub) -> RunnerIdentity:
         token = self._join_token()
         if not token:
             raise Refused(
@@ -92,9 +96,7 @@ class Enrolment:
             )
         )
 
-    async def _renew(
-        self, stub: session_pb2_grpc.RunnerSessionServiceAsyncStub, identity: RunnerIdentity
-    ) -> RunnerIdentity:
+    async def _renew(self, stub: _Stub, identity: RunnerIdentity) -> RunnerIdentity:
         at_s = self._clock.wall_ns() // _SECOND_NS
         nonce = secrets.token_bytes(16)
         request = wire.RenewCredentialRequest(
