@@ -141,7 +141,7 @@ async def revoke(house: House, runner_id: RunnerId) -> Runner:
 
 
 async def _write(house: House, body: Callable[[Connection], _Changed], name: str) -> Runner:
-    changed = await house.database.write(body, name=name, after=partial(_tell, house))
+    changed: _Changed = await house.database.write(body, name=name, after=partial(_tell, house))
     return changed.runner
 
 

@@ -51,7 +51,15 @@ from control_plane.storage.reads.runs import (
     spec_bytes,
     waiting_runs_of_deleted_tasks,
 )
-from control_plane.storage.reads.schedules import due_schedules, find_schedule, list_schedules, schedule
+from control_plane.storage.reads.schedules import (
+    Firing,
+    due_schedules,
+    find_schedule,
+    firings,
+    list_schedules,
+    run_of_firing,
+    schedule,
+)
 from control_plane.storage.reads.server import (
     Instance,
     StatusCounts,
@@ -72,6 +80,7 @@ from control_plane.storage.reads.tasks import (
 
 __all__ = [
     "EventFilter",
+    "Firing",
     "Instance",
     "PageRequest",
     "RunFilter",
@@ -91,6 +100,7 @@ __all__ = [
     "find_runner",
     "find_schedule",
     "find_task",
+    "firings",
     "generation",
     "has_admin",
     "instance",
@@ -120,6 +130,7 @@ __all__ = [
     "queued_runs",
     "redeemed_by",
     "run",
+    "run_of_firing",
     "runner",
     "runners",
     "schedule",

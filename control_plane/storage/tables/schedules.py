@@ -53,7 +53,9 @@ FIRINGS: Final = Table(
     Column("origin", Text, primary_key=True),
     Column("scheduled_time", BigInteger, primary_key=True, autoincrement=False),
     project_(),
+    # Absent for an instant that was passed over: then `missed` says how many there were from it on.
     Column("run_id", Text),
+    number_("missed"),
     text_("created_by"),
     Column("created_at", BigInteger, nullable=False, index=True),
 )

@@ -37,6 +37,7 @@ from control_plane.storage.writes.schedules import (
     delete_schedules_of_task,
     insert_firing,
     insert_schedule,
+    link_firing,
     save_schedule,
 )
 from control_plane.storage.writes.server import insert_server
@@ -70,6 +71,7 @@ __all__ = [
     "insert_spec",
     "insert_task",
     "insert_token",
+    "link_firing",
     "mark_log_deleted",
     "prune_rejected",
     "redeem_join_token",

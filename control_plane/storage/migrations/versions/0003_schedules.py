@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("scheduled_time", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("project_id", sa.Text(), nullable=False),
         sa.Column("run_id", sa.Text(), nullable=True),
+        sa.Column("missed", sa.BigInteger(), nullable=False),
         sa.Column("created_by", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["project_id"], ["projects.id"], name=op.f("fk_firings_project_id")),

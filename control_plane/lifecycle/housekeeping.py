@@ -1,0 +1,105 @@
+"""What keeps the store in order: the first start's rows, and the removal of what is old."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from control_plane.lifecycle import projects, runners, tasks
+from control_plane.lifecycle.house import House
+from control_plane.storage import reads, writes
+from control_plane.storage.database import Connection
+
+ROWS_A_VERB = 500
+# A run takes its attempts and events with it.
+RUNS_A_VERB = 50
+# So many verbs of one kind at most in one sweep: the next one goes on.
+VERBS_A_SWEEP = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """How long things are kept, in seconds. Runs count from their end, join tokens from their expiry."""
+
+    request_ids_s: float = 86_400.0
+    runs_s: float = 90 * 86_400.0
+    join_tokens_s: float = 30 * 86_400.0
+    firings_s: float = 90 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """How many rows of which kind were removed."""
+
+    request_ids: int
+    runs: int
+    tasks: int
+    specs: int
+    join_tokens: int
+    firings: int
+
+
+async def prepare(house: House) -> reads.Instance:
+    """At every start, before anything is served: identity, the default project, and that nobody is connected."""
+
+    def body(connection: Connection) -> reads.Instance:
+        writes.insert_server(connection, instance_id=house.clock.new_id(), at=house.clock.now())
+        instance = reads.instance(connection)
+        if instance is None:
+            raise LookupError("the database has no identity")
+        return instance
+
+    instance = await house.database.write(body, name="housekeeping.prepare")
+    await projects.ensure_default(house)
+    await runners.disconnect_all(house)
+    await tasks.cancel_waiting(house)
+    return instance
+
+
+async def sweep(house: House, keep: Keep) -> Swept:
+    """Remove what is older than it is kept, in short verbs, then shrink the database's log.
+
+    Runs go only when their logs have gone; what refers to nothing any more goes after a day.
+    """
+    await tasks.cancel_waiting(house)
+    now = house.clock.now()
+    day_ago = now - timedelta(days=1)
+    swept = Swept(
+        request_ids=await _in_parts(house, writes.delete_request_ids, _before(now, keep.request_ids_s)),
+        runs=await _runs(house, _before(now, keep.runs_s), now),
+        tasks=await _in_parts(house, writes.delete_unused_tasks, day_ago),
+        specs=await _in_parts(house, writes.delete_unused_specs, day_ago),
+        join_tokens=await _in_parts(house, writes.delete_join_tokens, _before(now, keep.join_tokens_s)),
+        firings=await _in_parts(house, writes.delete_firings, _before(now, keep.firings_s)),
+    )
+    await house.database.tidy()
+    return swept
+
+
+def _before(now: datetime, kept_s: float) -> datetime:
+    return now - timedelta(seconds=kept_s)
+
+
+async def _runs(house: House, before: datetime, now: datetime) -> int:
+    def body(connection: Connection) -> int:
+        return len(writes.delete_runs(connection, completed_before=before, limit=RUNS_A_VERB, now=now))
+
+    return await _repeated(house, body, "housekeeping.runs", RUNS_A_VERB)
+
+
+async def _in_parts(house: House, remove: Callable[..., int], before: datetime) -> int:
+    def body(connection: Connection) -> int:
+        return remove(connection, before=before, limit=ROWS_A_VERB)
+
+    return await _repeated(house, body, f"housekeeping.{remove.__name__}", ROWS_A_VERB)
+
+
+async def _repeated(house: House, body: Callable[[Connection], int], name: str, limit: int) -> int:
+    removed = 0
+    for _ in range(VERBS_A_SWEEP):
+        part = await house.database.write(body, name=name)
+        removed += part
+        if part < limit:
+            break
+    return removed
