@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from control_plane.domain.ids import Holder, RunId
+from control_plane.domain.log import LogKind, LogRecord
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import RUN_TERMINAL, RunState
 
@@ -94,3 +95,64 @@ class LogView:
     def after(self, lease_epoch: int) -> LogAttempt | None:
         """The next attempt behind `lease_epoch`."""
         return next((attempt for attempt in self.attempts if attempt.lease_epoch > lease_epoch), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """What a reader wants: from where (at most one of the three; none means from offset 0), how long, and which parts.
+
+    `lease_epoch` 0 is the newest attempt that was accepted. With `follow` later attempts come too. Empty `kinds` are
+    all, `step` None is all.
+    """
+
+    run_id: RunId
+    lease_epoch: int = 0
+    from_offset: int | None = None
+    tail_lines: int | None = None
+    since: datetime | None = None
+    follow: bool = False
+    kinds: frozenset[LogKind] = frozenset()
+    step: int | None = None
+
+    def wants(self, record: LogRecord) -> bool:
+        """Whether a record passes the filter. Gaps belong to no stream: they always do."""
+        if record.gap_bytes:
+            return True
+        return (not self.kinds or record.kind in self.kinds) and self.step in (None, record.step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogStart:
+    """An attempt's log begins, at offset 0."""
+
+    lease_epoch: int
+    attempt_number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogBatch:
+    """Records of one attempt, without those that were filtered out; `next_offset` lies behind these too."""
+
+    lease_epoch: int
+    offset: int
+    next_offset: int
+    records: tuple[LogRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEnd:
+    """The last item: how the run stands and what is stored of the attempt.
+
+    Not `complete`: bytes of this attempt are missing, or may be, and no gap record covers them.
+    """
+
+    lease_epoch: int
+    state: RunState
+    reason: Reason | None
+    exit_code: int | None
+    bytes: int
+    digest: str
+    complete: bool
+
+
+LogItem = LogStart | LogBatch | LogEnd

@@ -1,0 +1,165 @@
+"""Group commit: while one commit is on its way to the disk, the next one collects. One thread writes."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from control_plane.domain.ids import AttemptKey
+from control_plane.domain.log import LogRecord
+from control_plane.domain.session import LogRewind
+from control_plane.logs.store import LogSealed, LogStore
+from control_plane.logs.streams import IngestSettings, Stream, Streams, cost
+from control_plane.telemetry import logger
+
+T = TypeVar("T")
+
+log = logger("logs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """What a commit adds to one log."""
+
+    key: AttemptKey
+    offset: int
+    records: tuple[LogRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """The log's committed end; `refused` says why the piece could not be added."""
+
+    end: int
+    refused: Exception | None = None
+
+
+def write(store: LogStore, pieces: Sequence[Piece]) -> dict[AttemptKey, Written]:
+    """Write all pieces and make them durable together.
+
+    Raises OSError when the disk failed: then nothing of them counts, and the same pieces may be tried again.
+    """
+    refused: dict[AttemptKey, Exception] = {}
+    keys = [piece.key for piece in pieces]
+    try:
+        for piece in pieces:
+            try:
+                store.append(piece.key, piece.offset, piece.records)
+            except (LogSealed, ValueError) as error:
+                refused[piece.key] = error
+        store.sync(keys)
+    except OSError:
+        store.rollback(keys)
+        raise
+    return {key: Written(end=store.end(key), refused=refused.get(key)) for key in keys}
+
+
+class Committer:
+    """The commit loop and its thread. A commit begins when the one before has ended; nothing waits for a timer."""
+
+    def __init__(
+        self,
+        *,
+        store: LogStore,
+        streams: Streams,
+        settings: IngestSettings,
+        committed: Callable[[Stream, Written], None],
+    ) -> None:
+        self._store = store
+        self._streams = streams
+        self._settings = settings
+        self._committed = committed
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-writer")
+        self._ready: dict[AttemptKey, Stream] = {}
+        self._turned_away: dict[AttemptKey, Stream] = {}
+        self._wake = asyncio.Event()
+        self._closing = asyncio.Event()
+        self._failing = False
+
+    async def in_thread(self, body: Callable[[], T]) -> T:
+        """Run `body` in the thread that writes, behind what it is doing."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, body)
+
+    def add(self, stream: Stream) -> None:
+        """The stream has something to write, or to be asked for again."""
+        (self._turned_away if stream.turned_away else self._ready)[stream.key] = stream
+        if stream.queue:
+            self._ready[stream.key] = stream
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Commit until `close`; what was added before is still committed, unless the disk fails."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while batch := self._take():
+                if not await self._commit(batch):
+                    return
+                self._ask_again()
+            self._ask_again()
+            if self._closing.is_set():
+                return
+
+    def close(self) -> None:
+        """Let `run` end."""
+        self._closing.set()
+        self._wake.set()
+
+    def shut(self) -> None:
+        """Give the thread back; `in_thread` is over."""
+        self._thread.shutdown()
+
+    def _take(self) -> list[tuple[Stream, Piece]]:
+        """The next commit: whole queues, in turn, until it is large enough."""
+        batch: list[tuple[Stream, Piece]] = []
+        room = self._settings.commit_bytes
+        while self._ready and room > 0:
+            stream = self._ready.pop(next(iter(self._ready)))
+            if stream.queue:
+                piece = Piece(key=stream.key, offset=stream.committed, records=tuple(stream.queue))
+                stream.queue.clear()
+                stream.committing = True
+                batch.append((stream, piece))
+                room -= cost(piece.records)
+        return batch
+
+    async def _commit(self, batch: list[tuple[Stream, Piece]]) -> bool:
+        """Write one batch, however long the disk refuses it; False when that was given up because of `close`."""
+        pieces = [piece for _, piece in batch]
+        while True:
+            try:
+                results = await self.in_thread(partial(write, self._store, pieces))
+                break
+            except OSError as error:
+                if not self._failing:
+                    log.error("logs cannot be stored, nothing is acknowledged", error=str(error))
+                self._failing = True
+                if await self._closed_within(self._settings.retry_s):
+                    return False
+        if self._failing:
+            self._failing = False
+            log.info("logs are stored again")
+        for stream, piece in batch:
+            stream.committing = False
+            self._streams.let_go(stream, cost(piece.records))
+            self._committed(stream, results[piece.key])
+        return True
+
+    def _ask_again(self) -> None:
+        """Runners whose chunks were turned away go back, as soon as there is room."""
+        for stream in list(self._turned_away.values()):
+            if self._streams.has_room(stream, 1) or stream.idle:
+                del self._turned_away[stream.key]
+                stream.turned_away = False
+                stream.ahead_at = None
+                stream.answer(LogRewind(key=stream.key, expected_offset=stream.expected))
+
+    async def _closed_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            return False
+        return True
