@@ -6,8 +6,8 @@ import re
 from decimal import Decimal
 
 UNITS_S = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
-PART = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d)")
-NUMBER = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
+NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 # What a google.protobuf.Duration holds.
 LARGEST_S = 315_576_000_000
 

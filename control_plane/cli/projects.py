@@ -56,14 +56,14 @@ def get(inv: Invocation, name: str) -> None:
 
 
 @command("update", examples=("banksman project update web --description 'The new shop'",))
-@click.argument("project", shell_complete=complete_projects)
+@click.argument("which", metavar="PROJECT", shell_complete=complete_projects)
 @click.option("--name", metavar="NAME", help="New name.")
 @click.option("--description", help="What it is for.")
-def update(inv: Invocation, project: str, name: str | None, description: str | None) -> None:
+def update(inv: Invocation, which: str, name: str | None, description: str | None) -> None:
     """Change a project; what is not given stays. Refused when somebody else changed it meanwhile."""
     if name is None and description is None:
         raise CliError("nothing to change was given", next_command="banksman project update --help")
-    fresh = fetch(inv, project)
+    fresh = fetch(inv, which)
     if name is not None:
         assign(fresh, "name", name)
     if description is not None:

@@ -57,12 +57,12 @@ def list_tokens(inv: Invocation, principal: str, everything: bool, limit: int | 
 
 
 @command("revoke", examples=("banksman token revoke 0199...",))
-@click.argument("token")
-def revoke(inv: Invocation, token: str) -> None:
+@click.argument("which", metavar="TOKEN")
+def revoke(inv: Invocation, which: str) -> None:
     """Make a token invalid for ever."""
-    request = contract.access_pb2.RevokeTokenRequest(token=token)
+    request = contract.access_pb2.RevokeTokenRequest(token=which)
     inv.client.call(inv.client.access.RevokeToken, request, repeatable=True)
-    inv.say(f"revoked token {token}")
+    inv.say(f"revoked token {which}")
 
 
 @command("create", examples=("banksman principal create ci --kind service --grant-project web",))

@@ -1,0 +1,150 @@
+"""What a person sees of a run that is followed, and with which code that ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from banksman.v1 import run_pb2
+from click.testing import CliRunner, Result
+from control_plane.cli.client import Client
+from control_plane.cli.following import end_line
+from control_plane.cli.interrupts import Interrupts
+from control_plane.cli.invocation import Invocation
+from control_plane.cli.log_writer import LogWriter
+from control_plane.cli.main import cli
+from google.protobuf import duration_pb2
+
+from tests.unit.control_plane.cli.console import TOKEN
+from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, serving
+
+
+def call(book: Logbook, *args: str, given: bytes = b"") -> Result:
+    """The program against a real server that serves the book."""
+    with serving(book) as client:
+        environ = {"BANKSMAN_URL": client.target.url, "BANKSMAN_TOKEN": TOKEN, "HOME": "/nonexistent"}
+        inv = Invocation(environ=environ, clock=client.clock)
+        return CliRunner().invoke(cli, list(args), obj=inv, input=given)
+
+
+def test_both_outputs_come_where_they_belong_and_the_last_line_says_how_it_ended() -> None:
+    book = Logbook([AttemptLog(1, 1, [(STDOUT, b"out\x00\xff\n"), (STDERR, b"err\n"), (STDOUT, b"more\n")])])
+    result = call(book, "run", "exec", "--", "true")
+    assert result.exit_code == 0
+    assert result.stdout_bytes == b"out\x00\xff\nmore\n"
+    assert result.stderr_bytes.startswith(b"err\n")
+    assert result.stderr.splitlines()[-1] == "banksman: SUCCEEDED: it ended, run run-1"
+
+
+def test_a_follower_crosses_retries() -> None:
+    book = Logbook(
+        [AttemptLog(1, 1, [(STDOUT, b"one\n")]), AttemptLog(2, 2, [(STDOUT, b"two\n")])],
+        drops=[2],
+        state=run_pb2.RUN_STATE_FAILED,
+    )
+    result = call(book, "run", "exec", "--", "true")
+    assert result.exit_code == 1
+    assert result.stdout == "one\ntwo\n"
+    assert "attempt 2 begins" in result.stderr
+
+
+@pytest.mark.parametrize(("state", "code"), [("SUCCEEDED", 10), ("FAILED", 1)])
+def test_an_incomplete_log_is_no_success(state: str, code: int) -> None:
+    book = Logbook(
+        [AttemptLog(1, 1, [(STDOUT, b"x")])],
+        complete=False,
+        state=run_pb2.RunState.Value(f"RUN_STATE_{state}"),
+    )
+    result = call(book, "run", "exec", "--", "true")
+    assert result.exit_code == code
+    assert "incomplete" in result.stderr
+    assert call(book, "run", "logs", "@last").exit_code == 10
+
+
+def test_logs_are_bytes_in_a_pipe() -> None:
+    data = bytes(range(256)) * 40
+    result = call(Logbook([AttemptLog(1, 1, [(STDOUT, data)])]), "run", "logs", "@last")
+    assert result.stdout_bytes == data
+    assert result.exit_code == 0
+
+
+def test_logs_with_times_begin_each_line_once() -> None:
+    book = Logbook([AttemptLog(1, 1, [(STDOUT, b"one\ntw"), (STDOUT, b"o\n"), (STDOUT, b"three")])], batch_bytes=4)
+    lines = call(book, "run", "logs", "@last", "--times").stdout.splitlines()
+    assert [line.split(" ", 2)[1:] for line in lines] == [["stdout", "one"], ["stdout", "two"], ["stdout", "three"]]
+
+
+def test_logs_as_records() -> None:
+    book = Logbook([AttemptLog(5, 1, [(STDOUT, b"abc"), (STDERR, b"de")])])
+    rows = [json.loads(line) for line in call(book, "run", "logs", "@last", "-o", "jsonl").stdout.splitlines()]
+    assert [(row["lease_epoch"], row["offset"], row["kind"], row["data"]) for row in rows] == [
+        (5, 0, "LOG_KIND_STDOUT", "YWJj"),
+        (5, 3, "LOG_KIND_STDERR", "ZGU="),
+    ]
+
+
+def test_an_attempt_is_chosen_by_its_number() -> None:
+    book = Logbook([AttemptLog(11, 1, [(STDOUT, b"one")]), AttemptLog(12, 2, [(STDOUT, b"two")])])
+    assert call(book, "run", "logs", "@last", "--attempt", "1").stdout == "one"
+    assert call(book, "run", "logs", "@last", "--attempt", "3").exit_code == 3
+
+
+def test_piped_input_is_sent_and_has_a_limit() -> None:
+    book = Logbook([AttemptLog(1, 1, [(STDOUT, b"x")])])
+    call(book, "run", "exec", "--", "cat", given=b"a" * (1 << 20))
+    assert len(book.requests[0].spec.steps[0].command.stdin) == 1 << 20
+    call(book, "run", "exec", "--no-stdin", "--", "cat", given=b"abc")
+    assert book.requests[2].spec.steps[0].command.stdin == b""
+    too_much = call(book, "run", "exec", "--", "cat", given=b"a" * ((1 << 20) + 1))
+    assert too_much.exit_code == 2
+    assert "1 MiB" in too_much.stderr
+
+
+def test_a_terminal_gets_the_log_made_safe() -> None:
+    import io
+
+    from control_plane.cli.log_stream import Piece
+    from control_plane.cli.contract import log_pb2
+
+    out = io.BytesIO()
+    writer = LogWriter(stdout=out, stderr=out, stdout_terminal=True, stderr_terminal=True, say=lambda text: None)
+    for number, data in enumerate((b"a\x1b", b"]0;title", b"\x07b\x1b[3", b"1mred")):
+        writer.take(Piece(1, number, log_pb2.LogRecord(kind=STDOUT, data=data)))
+    writer.finish()
+    assert out.getvalue() == b"ab\x1b[31mred\x1b[0m"
+
+
+def test_the_second_interrupt_is_obeyed_at_once() -> None:
+    taken: list[int] = []
+    interrupts = Interrupts(taken.append)
+    interrupts.take(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.take(signal.SIGINT)
+    interrupts.reset()
+    interrupts.take(signal.SIGTERM)
+    assert taken == [signal.SIGINT, signal.SIGTERM]
+    interrupts.reset(seen=1)
+    with pytest.raises(KeyboardInterrupt):
+        interrupts.take(signal.SIGINT)
+
+
+def test_signals_are_given_back_afterwards() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupts = Interrupts(lambda number: None)
+    with interrupts.installed():
+        assert signal.getsignal(signal.SIGINT) == interrupts.take
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_the_end_line_has_state_reason_duration_and_id() -> None:
+    run = run_pb2.Run(
+        id="0199-1",
+        state=run_pb2.RUN_STATE_FAILED,
+        reason=run_pb2.REASON_EXIT_NONZERO,
+        error_message="it exited with code 3",
+        duration=duration_pb2.Duration(seconds=192),
+    )
+    assert end_line(run) == "banksman: FAILED: it exited with code 3 after 3m 12s, run 0199-1"
+
+
