@@ -120,18 +120,21 @@ class StateDirectory:
                     entries.append(entry)  # one that was just moved aside is listed below
         return (*entries, *self._quarantined())
 
-    def settle(self, run_id: str, epoch: int) -> Entry:
-        """How one attempt stands now; call it after ShimGone or ShimRefused. Raises FileNotFoundError.
+    def settle(self, run_id: str, epoch: int, *, patience_s: float = 0.0) -> Entry:
+        """How one attempt stands now; call it after ShimGone (with a second of patience) or ShimRefused.
 
-        LIVE may pass: a shim that leaves holds its lock for a moment after its last event.
+        `patience_s`: how long to wait for a shim to let go of its lock, which it holds a moment longer than its
+        sockets, before the answer is LIVE. Raises FileNotFoundError, OSError.
         """
         path = self.path_of(run_id, epoch)
-        if not path.exists():
-            raise FileNotFoundError(path)
-        entry = self._scan_one(path)
-        if entry is None:
-            raise FileNotFoundError(path)
-        return entry
+        deadline = time.monotonic() + patience_s
+        while True:
+            entry = self._scan_one(path) if path.exists() else None
+            if entry is None:
+                raise FileNotFoundError(path)
+            if entry.standing is not Standing.LIVE or time.monotonic() >= deadline:
+                return entry
+            time.sleep(0.01)
 
     def release(self, run_id: str, epoch: int) -> None:
         """Forget an attempt: remove its run directory. Nothing happens if there is none. Raises StillLive, OSError."""

@@ -124,7 +124,7 @@ class ShimLink:
         """
         connection = await _Connection.open(run_directory, protocol.CONTROL_SOCKET)
         try:
-            await connection.send("attach", {"version": protocol.PROTOCOL_VERSION, "run_id": run_id, "epoch": epoch})
+            await connection.send("attach", {**protocol.versions(), "run_id": run_id, "epoch": epoch})
             attached = await connection.expect("attached")
             _check_version(attached)
         except BaseException:
@@ -204,7 +204,7 @@ class ForkServer:
         except OSError as error:
             raise ForkServerGone(f"the fork server does not answer: {error}") from error
         try:
-            await connection.send("fork", {"version": protocol.PROTOCOL_VERSION, "run_directory": run_directory.name})
+            await connection.send("fork", {**protocol.versions(), "run_directory": run_directory.name})
             ready = await connection.expect("ready")
             await connection.send("start", {"start": codec.to_json(start)})
             await connection.expect("accepted")
@@ -240,7 +240,7 @@ class ForkServer:
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         try:
-            await connection.send("hello", {"version": protocol.PROTOCOL_VERSION})
+            await connection.send("hello", protocol.versions())
             answer = await connection.expect("fork_server")
             if answer.get("build") == build_id():
                 return _number(answer, "pid")
@@ -260,13 +260,19 @@ class ForkServer:
         starter = await asyncio.create_subprocess_exec(
             sys.executable, "-I", "-S", "-c", bootstrap, *arguments,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True, env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"}, cwd="/",
+            start_new_session=True, env=_spawn_environment(), cwd="/",
         )  # fmt: skip
         _, errors = await starter.communicate()
         pid = await cls._adopt(state_directory)
         if pid is None:
             raise ForkServerGone(f"the fork server did not start: {errors.decode(errors='replace').strip()[-2000:]}")
         return pid
+
+
+def _spawn_environment() -> dict[str, str]:
+    """No credential of the agent's may reach a process above the runs."""
+    kept = ("PATH", "BANKSMAN_FAILPOINT")
+    return {"LANG": "C.UTF-8", **{name: os.environ[name] for name in kept if name in os.environ}}
 
 
 @functools.cache
@@ -280,9 +286,8 @@ def build_id() -> str:
 
 
 def _check_version(frame: codec.JsonObject) -> None:
-    version = _number(frame, "version")
-    if not protocol.OLDEST_VERSION <= version <= protocol.PROTOCOL_VERSION:
-        raise UnknownShimVersion(f"the shim speaks version {version}")
+    if not protocol.speaks_with({**frame, "oldest": frame.get("version")}):
+        raise UnknownShimVersion(f"the shim speaks version {frame.get('version')}")
 
 
 def _number(frame: codec.JsonObject, name: str) -> int:

@@ -163,7 +163,8 @@ def _sweep(directory: str, identities: list[Identity]) -> tuple[int, bool]:
     casualties = tree.Casualties()
     _kill_known(identities, casualties)
     witnessed = _await_witness(directory, identities[0])
-    emptied = _empty_cgroups({identity.cgroup for identity in identities if identity.cgroup}, casualties)
+    # A step began only after the tree of the one before it was proven empty: the last one's cgroup decides.
+    emptied = _empty_cgroup(identities[-1].cgroup, casualties)
     _kill_known(identities, casualties)
     swept = _testimony(directory, identities[0])
     seen = 0 if swept is None else swept.get("killed")
@@ -198,19 +199,17 @@ def _testimony(directory: str, identity: Identity) -> JsonObject | None:
     return swept if swept is not None and swept.get("shim_pid") == identity.shim_pid else None
 
 
-def _empty_cgroups(paths: set[str], casualties: tree.Casualties) -> bool:
-    """Kill by cgroup; True if there is one and the kernel says of each that it is empty."""
-    proven = bool(paths)
-    for path in paths:
-        cgroup = Cgroup(path)
-        deadline_ns = time.monotonic_ns() + int(EMPTY_S * NS)
-        casualties.killed |= {(pid, files.start_time(pid) or 0) for pid in cgroup.members()}
-        cgroup.kill()
-        while cgroup.populated() is True and time.monotonic_ns() < deadline_ns:
-            time.sleep(_PAUSE_S)
-        proven = proven and cgroup.populated() is False
-        cgroup.remove()
-    return proven
+def _empty_cgroup(path: str | None, casualties: tree.Casualties) -> bool:
+    """Kill by cgroup; True if the kernel says that it is empty, or has let it be removed, which only then works."""
+    if path is None:
+        return False
+    cgroup = Cgroup(path)
+    casualties.killed |= {(pid, files.start_time(pid) or 0) for pid in cgroup.members()}
+    cgroup.kill()
+    deadline_ns = time.monotonic_ns() + int(EMPTY_S * NS)
+    while cgroup.populated() is True and time.monotonic_ns() < deadline_ns:
+        time.sleep(_PAUSE_S)
+    return cgroup.remove()
 
 
 # ---- the log of a dead shim

@@ -109,6 +109,20 @@ class Cgroup:
             return None
 
 
+def fork_in(cgroup: Cgroup | None) -> tuple[int, Cgroup | None]:
+    """Fork into the cgroup: (pid, the cgroup, or None if the child could not be put there). Raises OSError."""
+    if cgroup is None:
+        return os.fork(), None
+    try:
+        return cgroup.fork(), cgroup
+    except OSError:  # an older kernel, or a filter: fork, then move
+        pid = os.fork()
+    if pid == 0 or cgroup.add(pid):
+        return pid, cgroup
+    cgroup.remove()
+    return pid, None
+
+
 def own_cgroup() -> str | None:
     """The directory of our own cgroup in the version 2 hierarchy; None without one (or outside our namespace)."""
     mount = _mount_point()

@@ -231,6 +231,8 @@ def _leader_exited(state: State, event: LeaderExited, now: Instant) -> Decision:
     if state.leader_gone or current is None:
         return state, ()
     state = replace(state, leader_gone=True)
+    if state.stage is Stage.BARRIER:
+        state = replace(state, trouble="the step's process died before it could be started")
     if state.stage is Stage.ABANDONED or state.stage is Stage.BARRIER:
         return replace(state, stage=Stage.CLEARING, current=None), (ClearTree(),)
     if current.spawn_errno is None:

@@ -159,8 +159,7 @@ class ForkServer:
         connection.close()
 
     def _refusal(self, frame: JsonObject, name: object) -> tuple[str, str] | None:
-        version = frame.get("version")
-        if not isinstance(version, int) or not protocol.OLDEST_VERSION <= version <= protocol.PROTOCOL_VERSION:
+        if not protocol.speaks_with(frame):
             return "VERSION", f"the fork server speaks version {protocol.PROTOCOL_VERSION}"
         if self._retiring:
             return "RETIRING", "the fork server is retiring"

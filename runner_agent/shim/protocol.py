@@ -3,14 +3,14 @@
 Conversation of an agent with the fork server, and then, on the same connection, with the shim that was forked for it
 (so that no secret ever passes through the fork server):
 
-    agent:       fork {version, run_directory}         fork server:  refused {message} | nothing
+    agent:       fork {version, oldest, run_directory}         fork server:  refused {message} | nothing
     shim:        ready {version, pid} | refused {message}
     agent:       start {start}                         shim:         accepted {} | refused {message}
     then events, and from the agent: stop, renew, add_mask.
 
-A later agent connects to the shim's own socket: attach {version, run_id, epoch} -> attached {version, pid, offset} |
-refused {message}, then every event from the first on is told again. Version N speaks N-1; a shim of an unknown
-version is left alone, and SIGTERM is the stop that needs no version.
+A later agent connects to the shim's own socket: attach {version, oldest, run_id, epoch} -> attached {version, pid,
+offset} | refused {code, message}, then every event from the first on is told again. Version N speaks N-1; a shim of an
+unknown version is left alone, and SIGTERM is the stop that needs no version.
 """
 
 from __future__ import annotations
@@ -32,6 +32,19 @@ FORK_SERVER_SOCKET = "fork"
 _LENGTH = struct.Struct("<I")
 _CREDENTIALS = struct.Struct("3i")
 _ADDRESS_BYTES = 107
+
+
+def versions() -> JsonObject:
+    """What we speak, for a first frame: `version` is the newest, `oldest` the oldest."""
+    return {"version": PROTOCOL_VERSION, "oldest": OLDEST_VERSION}
+
+
+def speaks_with(frame: JsonObject) -> bool:
+    """Whether the other end's versions and ours meet."""
+    newest, oldest = frame.get("version"), frame.get("oldest")
+    if not isinstance(newest, int) or not isinstance(oldest, int):
+        return False
+    return oldest <= PROTOCOL_VERSION and newest >= OLDEST_VERSION
 
 
 def encode_frame(kind: str, body: JsonObject | None = None) -> bytes:

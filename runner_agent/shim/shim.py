@@ -9,14 +9,15 @@ import time
 from collections import deque
 
 from runner_agent.shim import attempt_files, files, orders, protocol, tree
-from runner_agent.shim.cgroup import Cgroup
+from runner_agent.shim.cgroup import Cgroup, fork_in
 from runner_agent.shim.child import become_program, parse_report
 from runner_agent.shim.clearing import Clearing
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.decisions import decide, sleep_s
 from runner_agent.shim.loop import READ, Loop, SignalPipe
 from runner_agent.shim.mask import Masker, NeedleSet
-from runner_agent.shim.messages import AttemptStart, Exited, ExitRecord, Progress, Reason, Result, StepEnded, Usage
+from runner_agent.shim.messages import AttemptStart, Exited, ExitRecord, Progress, Reason, Result, StepEnded
+from runner_agent.shim.meter import Meter
 from runner_agent.shim.peers import Peer, Peers
 from runner_agent.shim.run_socket import RunSocket, RunVerbs
 from runner_agent.shim.spool import Spool
@@ -65,7 +66,7 @@ class Shim:
         self._clearing: Clearing | None = None
         self._cgroup: Cgroup | None = None
         self._run_socket: RunSocket | None = None
-        self._usage = Usage(source="wait4")
+        self._meter = Meter()
         self._result: str | None = None
         self._finish: orders.Finish | None = None
         self.refusal: orders.Refuse | None = None
@@ -98,8 +99,6 @@ class Shim:
         self.peers.listen(protocol.CONTROL_SOCKET)
         verbs = RunVerbs(add_mask=self._needles.add, progress=self._progress, result=self._take_result)
         self._run_socket = RunSocket(self._loop, self._place.make_run_socket_path(), verbs)
-        if self._place.use_cgroups:
-            self._cgroup = Cgroup.create(f"banksman-{self._place.short_name}")
         if self._unmaskable:
             self._say(f"{self._unmaskable} secret(s) of fewer than 8 bytes cannot be masked")
 
@@ -174,7 +173,8 @@ class Shim:
             streams = StepStreams(
                 stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles, lock=self._lock
             )
-            pid, in_cgroup = self._fork_child()
+            self._cgroup = self._make_cgroup(step)
+            pid, self._cgroup = fork_in(self._cgroup)
         except OSError as error:
             self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
             return
@@ -182,19 +182,21 @@ class Shim:
             become_program(start, env, streams.child_ends, self._place.shim_pid, self._place.oom_score)
         streams.keep_own_ends()
         files.failpoint("shim.child_forked")
-        if self._cgroup is not None and not in_cgroup and not self._cgroup.add(pid):
-            self._cgroup.remove()
-            self._cgroup = None
         self._streams = streams
         streams.watch(self._loop, self._write, lambda: self._hear(PipesClosed()), self._on_status)
         self._hear(ChildForked(pid=pid))
 
-    def _fork_child(self) -> tuple[int, bool]:
-        """(pid, whether the child was born in the attempt's cgroup). Raises OSError."""
+    def _make_cgroup(self, step: int) -> Cgroup | None:
+        """One per step: into a cgroup that was once killed, some kernels let nobody be born."""
+        if not self._place.use_cgroups:
+            return None
+        return Cgroup.create(f"banksman-{self._place.short_name}-{step}")
+
+    def _drop_cgroup(self) -> None:
+        self._meter.add_step(self._cgroup)
         if self._cgroup is not None:
-            with contextlib.suppress(OSError):  # an older kernel, or a filter: fork, then move
-                return self._cgroup.fork(), True
-        return os.fork(), False
+            self._cgroup.remove()
+            self._cgroup = None
 
     def _store_identity(self, order: orders.StoreIdentity) -> None:
         cgroup = None if self._cgroup is None else self._cgroup.path
@@ -233,8 +235,10 @@ class Shim:
 
     def _tell(self, order: orders.Tell) -> None:
         event = order.event
-        if isinstance(event, StepEnded) and event.record.spawn_message:
-            self._say(event.record.spawn_message)
+        if isinstance(event, StepEnded):
+            self._drop_cgroup()
+            if event.record.spawn_message:
+                self._say(event.record.spawn_message)
         self.peers.tell(event)
 
     # ---- ends
@@ -247,13 +251,7 @@ class Shim:
 
     def _reap(self) -> None:
         for ended in tree.reap():
-            usage = self._usage
-            self._usage = Usage(
-                source="wait4",
-                cpu_user_s=usage.cpu_user_s + ended.user_s,
-                cpu_system_s=usage.cpu_system_s + ended.system_s,
-                max_rss_bytes=max(usage.max_rss_bytes, ended.max_rss_bytes),
-            )
+            self._meter.add_child(ended)
             if ended.pid == self._state.pid and not self._state.leader_gone:
                 oom = ended.signal == signal.SIGKILL and self._cgroup is not None and self._cgroup.oom_kills() > 0
                 self._hear(LeaderExited(exit_code=ended.exit_code, signal=ended.signal, oom_killed=oom))
@@ -286,10 +284,18 @@ class Shim:
 
     def _leave(self, finish: orders.Finish) -> None:
         """Spool, exit record, directory: synced in this order. Then the last words."""
+        if self._cgroup is not None:
+            self._drop_cgroup()
         offset, digest, gaps = self._spool.finish()
         verdict = finish.verdict
         record = attempt_files.exit_record(
-            verdict, self._start, offset=offset, digest=digest, gaps=gaps, usage=self._measure(), result=self._result
+            verdict,
+            self._start,
+            offset=offset,
+            digest=digest,
+            gaps=gaps,
+            usage=self._meter.usage(),
+            result=self._result,
         )
         files.failpoint("shim.before_exit_record")
         self._store_exit(record)
@@ -302,8 +308,6 @@ class Shim:
         self.peers.close()
         if self._run_socket is not None:
             self._run_socket.close()
-        if self._cgroup is not None:
-            self._cgroup.remove()
         self._place.remove_sockets()
 
     def _store_exit(self, record: ExitRecord) -> None:
@@ -316,13 +320,6 @@ class Shim:
                 os.write(2, f"shim: the exit record cannot be stored: {error}\n".encode())
                 self._loop.turn(1.0)
         raise OSError("the exit record could not be stored")
-
-    def _measure(self) -> Usage:
-        cpu = None if self._cgroup is None else self._cgroup.cpu_seconds()
-        if cpu is None:
-            return self._usage
-        rss = self._usage.max_rss_bytes
-        return Usage(source="cgroup", cpu_user_s=cpu[0], cpu_system_s=cpu[1], max_rss_bytes=rss)
 
     # ---- requests
 
@@ -348,6 +345,10 @@ class Shim:
                 raise BadMessage("unknown request")
 
     def _attach(self, peer: Peer, frame: JsonObject) -> None:
+        if not protocol.speaks_with(frame):
+            message = f"this shim speaks version {protocol.PROTOCOL_VERSION}"
+            self.peers.send(peer, protocol.encode_frame("refused", {"code": "VERSION", "message": message}))
+            return
         if (frame.get("run_id"), frame.get("epoch")) != (self._start.run_id, self._start.epoch):
             raise BadMessage("this shim runs another attempt")
         body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid(), "offset": self._spool.offset}
