@@ -25,6 +25,7 @@ E = TypeVar("E")
 M = TypeVar("M", bound=Message)
 
 Turn = Callable[[Any], Any]
+MICROSECONDS = 1_000_000
 NANOSECONDS = 1_000_000_000
 
 
@@ -37,19 +38,17 @@ class BadFields(Exception):
 
 
 def duration(seconds: float | None) -> Duration | None:
-    """Seconds as a Duration, to the nanosecond."""
+    """Seconds as a Duration, to the microsecond."""
     if seconds is None:
         return None
-    whole = int(seconds)
-    nanos = round((seconds - whole) * NANOSECONDS)
-    carry, nanos = divmod(abs(nanos), NANOSECONDS)
-    sign = -1 if seconds < 0 else 1
-    return Duration(seconds=whole + sign * carry, nanos=sign * nanos)
+    message = Duration()
+    message.FromMicroseconds(round(seconds * MICROSECONDS))
+    return message
 
 
 def seconds(value: Duration) -> float:
     """A Duration in seconds."""
-    return value.seconds + value.nanos / NANOSECONDS
+    return (value.seconds * NANOSECONDS + value.nanos) / NANOSECONDS
 
 
 def timestamp(instant: datetime | None) -> Timestamp | None:

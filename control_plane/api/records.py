@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from banksman.v1 import access_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
 
 from control_plane.api.convert import SPEC
 from control_plane.api.mapping import Plan
-from control_plane.domain.principal import JoinToken, Principal, Token
+from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
 from control_plane.domain.project import Project
 from control_plane.domain.runner import Runner
 from control_plane.domain.schedule import Schedule
@@ -30,3 +32,16 @@ def task_message(task: Task, spec: RunSpec | None = None) -> task_pb2.Task:
     if spec is not None:
         message.spec.CopyFrom(SPEC.encode(spec))
     return message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedPrincipal:
+    """What a caller may say about a principal that is to be; the rest of the message is the server's."""
+
+    kind: PrincipalKind
+    name: str = ""
+    admin: bool = False
+    project_ids: tuple[str, ...] = ()
+
+
+NEW_PRINCIPAL = Plan(AskedPrincipal, access_pb2.Principal, absent=frozenset({"id", "created_at"}))

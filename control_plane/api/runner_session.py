@@ -13,20 +13,22 @@ import grpc
 from banksman.v1 import session_pb2
 
 from control_plane.api.interceptors import Context
+from control_plane.api.reception import Reception
 from control_plane.api.session_messages import from_runner, to_runner
 from control_plane.config import Settings
 from control_plane.dispatch.outbox import Outbox
-from control_plane.api.reception import Reception
 from control_plane.dispatch.sessions import LiveSession
 from control_plane.dispatch.turns import Turns
 from control_plane.domain.errors import (
     BanksmanError,
     ErrorCode,
     FieldViolation,
+    PermissionDenied,
     ResourceExhausted,
     invalid_fields,
 )
-from control_plane.domain.ids import Holder, RunnerId
+from control_plane.domain.ids import Holder
+from control_plane.domain.principal import Caller
 from control_plane.domain.session import FromRunner, Goodbye, Hello, ToRunner
 from control_plane.telemetry import logger
 
@@ -44,11 +46,14 @@ class Stream:
     """One life of one runner's stream.
 
     Args:
-        runner_id: from the verified credential, never from a message.
+        caller: the runner, from its verified credential, never from a message.
     """
 
-    def __init__(self, runner_id: RunnerId, context: Context, reception: Reception, settings: Settings) -> None:
-        self._runner_id, self._context = runner_id, context
+    def __init__(self, caller: Caller, context: Context, reception: Reception, settings: Settings) -> None:
+        if caller.runner_id is None:
+            raise PermissionDenied(ErrorCode.METHOD_FORBIDDEN)
+        self._runner_id, self._generation = caller.runner_id, caller.credential_generation
+        self._context = context
         self._reception, self._settings = reception, settings
         self._outbox: Outbox[session_pb2.SessionResponse] = Outbox(
             limit_bytes=settings.outbox_bytes, weigh=lambda message: message.ByteSize()
@@ -109,11 +114,9 @@ class Stream:
                 await self._reception.left(session)
 
     async def _serve(self, session: LiveSession, hello: Hello, requests: Requests, turns: Turns) -> None:
-        await self._reception.greet(session, hello)
+        await self._reception.greet(session, hello, self._generation)
         async for request in requests:
             message = from_runner(request)
-            if isinstance(message, Hello):
-                raise _broken("hello", "comes once, at the beginning of a session")
             if message is not None:
                 await self._reception.take(session, message, turns)
 

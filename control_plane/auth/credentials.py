@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from control_plane.domain.errors import ErrorCode, Unauthenticated
 from control_plane.domain.ids import RunnerId
+from control_plane.domain.runner import Runner
 
 PREFIX = "bnk_cred_"
 LONGEST = 512
@@ -18,11 +19,18 @@ LONGEST = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a valid credential says; whether the runner is still welcome is for the database to say."""
+    """What a valid credential says."""
 
     runner_id: RunnerId
     key_fingerprint: str
+    generation: int
     expires_at: datetime
+
+    def is_of(self, runner: Runner) -> bool:
+        """Whether it was issued for the runner as it is now: its key, and no revocation or replacement since."""
+        return (
+            self.key_fingerprint == fingerprint(runner.public_key) and self.generation == runner.credential_generation
+        )
 
 
 def fingerprint(public_key: bytes) -> str:
@@ -37,20 +45,26 @@ class CredentialPress:
         self._key = hmac.digest(instance_secret, b"banksman runner credential", "sha256")
         self._lifetime_s = lifetime_s
 
-    def issue(self, runner_id: RunnerId, public_key: bytes, now: datetime) -> tuple[str, datetime]:
+    def issue(self, runner: Runner, now: datetime) -> tuple[str, datetime]:
         """A credential and its end."""
         expires_at = datetime.fromtimestamp(int((now + timedelta(seconds=self._lifetime_s)).timestamp()), UTC)
-        payload = f"{runner_id}|{fingerprint(public_key)}|{int(expires_at.timestamp())}".encode()
+        words = (runner.id, fingerprint(runner.public_key), runner.credential_generation, int(expires_at.timestamp()))
+        payload = "|".join(str(word) for word in words).encode()
         return f"{PREFIX}{_encode(payload)}.{_encode(self._sign(payload))}", expires_at
 
     def check(self, text: str, now: datetime) -> Claim:
         """What a credential claims. Raises Unauthenticated: not ours, altered, or expired."""
         payload = self._open(text)
-        runner_id, key_fingerprint, expires = payload.decode().split("|")
+        runner_id, key_fingerprint, generation, expires = payload.decode().split("|")
         expires_at = datetime.fromtimestamp(int(expires), UTC)
         if now >= expires_at:
             raise Unauthenticated(ErrorCode.CREDENTIAL_EXPIRED)
-        return Claim(runner_id=RunnerId(runner_id), key_fingerprint=key_fingerprint, expires_at=expires_at)
+        return Claim(
+            runner_id=RunnerId(runner_id),
+            key_fingerprint=key_fingerprint,
+            generation=int(generation),
+            expires_at=expires_at,
+        )
 
     def _open(self, text: str) -> bytes:
         head, dot, signature = text.removeprefix(PREFIX).partition(".")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.session import Goodbye, LogAck, LogRewind, ToRunner
@@ -14,16 +13,9 @@ log = logger("dispatch")
 
 SUPERSEDED = "SUPERSEDED"
 REVOKED = "REVOKED"
+SILENT = "SILENT"
 OVERFLOW = "OVERFLOW"
 SHUTTING_DOWN = "SHUTTING_DOWN"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posting:
-    """A message and the runner that it is for."""
-
-    runner_id: RunnerId
-    message: ToRunner
 
 
 class LiveSession:
@@ -47,7 +39,8 @@ class LiveSession:
         self.welcomed = False
         # What the runner says of itself in heartbeats.
         self.draining = False
-        self.free_slots: int | None = None
+        # When its last message came, in monotonic seconds.
+        self.heard_s = 0.0
         self.over = asyncio.Event()
         self._put, self._end = put, end
 
@@ -56,15 +49,11 @@ class LiveSession:
         """Whose session it is."""
         return self.holder.runner_id
 
-    def send(self, message: ToRunner) -> bool:
+    def send(self, message: ToRunner) -> None:
         """Queue a message. A session whose outbox is full is closed: the next one reconciles."""
-        if self.over.is_set():
-            return False
-        if self._put(message, isinstance(message, LogAck | LogRewind)):
-            return True
-        log.warning("session is too slow and is closed", runner=self.runner_id, epoch=self.epoch)
-        self.goodbye(OVERFLOW)
-        return False
+        if not self.over.is_set() and not self._put(message, isinstance(message, LogAck | LogRewind)):
+            log.warning("session is too slow and is closed", runner=self.runner_id, epoch=self.epoch)
+            self.goodbye(OVERFLOW)
 
     def goodbye(self, reason: str, *, reconnect_after_s: float = 0.0, jitter_s: float = 0.0) -> None:
         """End the session; what still waits is dropped."""
@@ -88,11 +77,14 @@ class Sessions:
         return runner_id in self._by_runner or len(self._by_runner) < self._most
 
     def open(self, session: LiveSession) -> None:
-        """Take a session in; an older one of the same runner is told that it is superseded, and ends."""
-        older = self._by_runner.get(session.runner_id)
+        """Take a session in. Of two of the same runner the one with the newer epoch stays; the other one ends."""
+        known = self._by_runner.get(session.runner_id)
+        if known is not None and known.epoch > session.epoch:
+            session.goodbye(SUPERSEDED)
+            return
         self._by_runner[session.runner_id] = session
-        if older is not None:
-            older.goodbye(SUPERSEDED)
+        if known is not None:
+            known.goodbye(SUPERSEDED)
 
     def close(self, session: LiveSession) -> bool:
         """Forget a session that ended; False when a newer one has its place already."""
@@ -110,18 +102,29 @@ class Sessions:
         """Every session that work may be sent to."""
         return tuple(s for s in self._by_runner.values() if s.welcomed and not s.over.is_set())
 
-    def send(self, postings: Iterable[Posting]) -> None:
-        """Send what has a live session; the rest comes with the next Hello's verdicts."""
-        for posting in postings:
-            session = self.get(posting.runner_id)
-            if session is not None:
-                session.send(posting.message)
+    def post(self, runner_id: RunnerId, message: ToRunner) -> None:
+        """Send to a live session, or drop it: the next Hello's verdicts say the same."""
+        session = self.get(runner_id)
+        if session is not None:
+            session.send(message)
 
     def end(self, runner_id: RunnerId, reason: str) -> None:
         """End a runner's session, welcomed or not."""
         session = self._by_runner.get(runner_id)
         if session is not None:
             session.goodbye(reason)
+
+    def end_silent(self, now_s: float, lease_s: float) -> None:
+        """A lease that ran out: the runner counts as away; what becomes of its attempts, their loss clocks decide."""
+        for session in self.ready():
+            if now_s - session.heard_s > lease_s:
+                log.warning("runner is silent", runner=session.runner_id, epoch=session.epoch)
+                session.goodbye(SILENT)
+
+    def heard_all(self, now_s: float) -> None:
+        """The server itself was paused: nobody could be heard meanwhile."""
+        for session in self.ready():
+            session.heard_s = now_s
 
     def goodbye_all(self, *, reconnect_after_s: float, jitter_s: float) -> None:
         """The server stops: tell every runner when to come back."""

@@ -36,6 +36,8 @@ class Caller:
     principal: Principal
     token_id: TokenId | None = None
     runner_id: RunnerId | None = None
+    # Of the runner's credential; a session opens only while it is still the stored one.
+    credential_generation: int = 0
     request_id: str = ""
 
 

@@ -1,0 +1,71 @@
+"""The server's own command line: serve, version, check-config."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from control_plane.config import ConfigError, Settings, load
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 is fine, 1 could not, 2 was misused."""
+    arguments = _parser().parse_args(argv)
+    if arguments.command == "version":
+        sys.stdout.write(f"banksman-server {version('banksman')}\n")
+        return 0
+    try:
+        settings = load(_flags(arguments), os.environ, arguments.config)
+    except ConfigError as error:
+        return _fail(str(error))
+    if arguments.command == "check-config":
+        sys.stdout.write(f"The configuration is fine; state lives in {settings.state_dir}.\n")
+        return 0
+    return _serve(settings)
+
+
+def _serve(settings: Settings) -> int:
+    # Late, so that `version` and `check-config` do not wait for it.
+    from control_plane.app import CannotStart, serve
+
+    try:
+        asyncio.run(serve(settings))
+    except* CannotStart as group:
+        return _fail(str(group.exceptions[0]))
+    return 0
+
+
+def _fail(sentence: str) -> int:
+    sys.stderr.write(f"banksman-server: {sentence}\n")
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="banksman-server", description="The control plane of Banksman.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="run the control plane until SIGTERM or SIGINT")
+    check = commands.add_parser("check-config", help="say whether the configuration can be used")
+    commands.add_parser("version", help="print the version")
+    for command in (serve, check):
+        command.add_argument("--config", metavar="FILE", help="TOML file; else $BANKSMAN_SERVER_CONFIG")
+        command.add_argument("--state-dir", metavar="DIR", help="where everything is kept (made 0700)")
+        command.add_argument("--listen", metavar="HOST:PORT", help="default 127.0.0.1:7070; port 0 takes a free one")
+        command.add_argument(
+            "--insecure", action="store_true", default=None, help="plain text on an address that other hosts can reach"
+        )
+        command.add_argument("--log-level", choices=["debug", "info", "warning", "error"])
+        command.add_argument("--log-format", choices=["auto", "json", "console"])
+    return parser
+
+
+def _flags(arguments: argparse.Namespace) -> dict[str, str | bool | None]:
+    names = ("state_dir", "listen", "insecure", "log_level", "log_format")
+    return {name: getattr(arguments, name, None) for name in names}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What every servicer works with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import TypeVar
+
+from control_plane.api.interceptors import current_caller
+from control_plane.api.reception import Reception
+from control_plane.api.views import Views
+from control_plane.api.watching import Watching
+from control_plane.auth.authenticate import Authenticator
+from control_plane.auth.credentials import CredentialPress
+from control_plane.auth.visibility import visible_project, visible_run
+from control_plane.config import Settings
+from control_plane.dispatch.sessions import Sessions
+from control_plane.domain.principal import Caller
+from control_plane.domain.project import Project
+from control_plane.domain.run import Run
+from control_plane.lifecycle.house import House
+from control_plane.logs.tail import Tail
+from control_plane.storage.database import Connection
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desk:
+    """The rooms below, put together for the doors."""
+
+    house: House
+    settings: Settings
+    sessions: Sessions
+    reception: Reception
+    views: Views
+    watching: Watching
+    authenticator: Authenticator
+    press: CredentialPress
+    tail: Tail
+    version: str
+    instance_id: str
+    started_at: datetime
+
+    def caller(self, request_id: str = "") -> Caller:
+        """Who calls, with the request id that the request carries."""
+        return replace(current_caller(), request_id=request_id)
+
+    async def read(self, body: Callable[[Connection], T]) -> T:
+        """Run a query."""
+        return await self.house.database.read(body)
+
+    async def project(self, id_or_name: str) -> Project:
+        """A project that the caller may use. Raises NotFound, also for a project of others."""
+        return await self.read(partial(visible_project, caller=current_caller(), id_or_name=id_or_name))
+
+    async def run(self, project: str, text: str) -> Run:
+        """A run that the caller may see. Raises NotFound."""
+        return await self.read(partial(visible_run, caller=current_caller(), project=project, text=text))

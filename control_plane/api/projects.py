@@ -1,0 +1,48 @@
+"""ProjectService."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from banksman.v1 import project_pb2, project_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+
+from control_plane.api.desk import Desk
+from control_plane.api.interceptors import Context
+from control_plane.api.pages import page_answer, page_request
+from control_plane.api.records import PROJECT
+from control_plane.lifecycle import projects
+from control_plane.storage import reads
+
+
+class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
+    """Namespaces for tasks, secrets and permissions."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def CreateProject(self, request: project_pb2.CreateProjectRequest, context: Context) -> project_pb2.Project:
+        new = projects.NewProject(name=request.project.name, description=request.project.description)
+        return PROJECT.encode(await projects.create(self._desk.house, self._desk.caller(request.request_id), new))
+
+    async def GetProject(self, request: project_pb2.GetProjectRequest, context: Context) -> project_pb2.Project:
+        return PROJECT.encode(await self._desk.project(request.project))
+
+    async def ListProjects(
+        self, request: project_pb2.ListProjectsRequest, context: Context
+    ) -> project_pb2.ListProjectsResponse:
+        principal = self._desk.caller().principal
+        only = None if principal.admin else principal.project_ids
+        page = await self._desk.read(partial(reads.list_projects, request=page_request(request), only=only))
+        return page_answer(project_pb2.ListProjectsResponse, "projects", page, PROJECT.encode)
+
+    async def UpdateProject(self, request: project_pb2.UpdateProjectRequest, context: Context) -> project_pb2.Project:
+        asked = request.project
+        project = await self._desk.project(asked.id or asked.name)
+        change = projects.ProjectChange(name=asked.name or None, description=asked.description, etag=asked.etag)
+        return PROJECT.encode(await projects.update(self._desk.house, project.id, change))
+
+    async def DeleteProject(self, request: project_pb2.DeleteProjectRequest, context: Context) -> Empty:
+        project = await self._desk.project(request.project)
+        await projects.delete(self._desk.house, project.id, request.etag)
+        return Empty()

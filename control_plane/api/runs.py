@@ -1,0 +1,121 @@
+"""RunService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+
+from banksman.v1 import run_pb2, run_pb2_grpc
+
+from control_plane.api.convert import OPTIONS, RUN_EVENT, SPEC, decode_run_state, decoded
+from control_plane.api.desk import Desk
+from control_plane.api.interceptors import Context
+from control_plane.api.mapping import BadFields, decode_each, instant, seconds, within
+from control_plane.api.pages import page_answer, page_request
+from control_plane.api.watching import LONGEST_WAIT_S
+from control_plane.domain.errors import FieldViolation, invalid_fields
+from control_plane.domain.ids import ProjectId, TaskId
+from control_plane.domain.stops import CancelOrder
+from control_plane.lifecycle import runs
+from control_plane.storage import reads
+from control_plane.storage.reads import EventFilter, RunFilter
+
+
+class RunServicer(run_pb2_grpc.RunServiceServicer):
+    """Runs and their attempts."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def CreateRun(self, request: run_pb2.CreateRunRequest, context: Context) -> run_pb2.Run:
+        project = await self._desk.project(request.project)
+        options = decoded(OPTIONS, request.options, "options")
+        spec = decoded(SPEC, request.spec, "spec") if request.HasField("spec") else None
+        task_id = await self._task_id(project.id, request.task) if request.HasField("task") else None
+        new = runs.NewRun(project_id=project.id, task_id=task_id, spec=spec, options=options)
+        run = await runs.create(self._desk.house, self._desk.caller(request.request_id), new)
+        return await self._desk.views.whole(run)
+
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.Run:
+        return await self._desk.views.whole(await self._desk.run(request.project, request.run))
+
+    async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
+        project = await self._desk.project(request.project)
+        task_id = await self._task_id(project.id, request.task) if request.task else None
+        wanted = _run_filter(request, task_id)
+        query = partial(reads.list_runs, project_id=project.id, wanted=wanted, request=page_request(request))
+        return page_answer(run_pb2.ListRunsResponse, "runs", await self._desk.read(query), self._desk.views.brief)
+
+    async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.Run:
+        run = await self._desk.run(request.project, request.run)
+        grace_s = seconds(request.grace) if request.HasField("grace") else None
+        order = CancelOrder(note=request.note, signal=request.signal, grace_s=grace_s)
+        run = await runs.cancel(self._desk.house, self._desk.caller(), run.id, order, force=request.force)
+        return await self._desk.views.whole(run)
+
+    async def RetryRun(self, request: run_pb2.RetryRunRequest, context: Context) -> run_pb2.Run:
+        run = await self._desk.run(request.project, request.run)
+        caller = self._desk.caller(request.request_id)
+        run = await runs.retry(self._desk.house, caller, run.id, use_newest_spec=request.use_newest_spec)
+        return await self._desk.views.whole(run)
+
+    async def WaitRun(self, request: run_pb2.WaitRunRequest, context: Context) -> run_pb2.Run:
+        settled, timeout_s = _wait(request)
+        run = await self._desk.run(request.project, request.run)
+        await self._desk.watching.wait(run.id, settled=settled, timeout_s=timeout_s)
+        return await self._desk.views.whole(run)
+
+    async def WatchRuns(
+        self, request: run_pb2.WatchRunsRequest, context: Context
+    ) -> AsyncIterator[run_pb2.WatchRunsResponse]:
+        wanted = await self._event_filter(request)
+        async for change in self._desk.watching.follow(wanted, request.resume_token):
+            yield change
+
+    async def ListRunEvents(
+        self, request: run_pb2.ListRunEventsRequest, context: Context
+    ) -> run_pb2.ListRunEventsResponse:
+        run = await self._desk.run(request.project, request.run)
+        query = partial(reads.list_events, run_id=run.id, request=page_request(request))
+        return page_answer(run_pb2.ListRunEventsResponse, "events", await self._desk.read(query), RUN_EVENT.encode)
+
+    async def _task_id(self, project_id: ProjectId, text: str) -> TaskId:
+        return (await self._desk.read(partial(reads.the_task, project_id=project_id, id_or_name=text))).id
+
+    async def _event_filter(self, request: run_pb2.WatchRunsRequest) -> EventFilter:
+        if request.run:
+            run = await self._desk.run(request.project, request.run)
+            return EventFilter(project_id=run.project_id, run_id=run.id)
+        project = await self._desk.project(request.project)
+        task_id = await self._task_id(project.id, request.task) if request.task else None
+        return EventFilter(project_id=project.id, task_id=task_id)
+
+
+def _run_filter(request: run_pb2.ListRunsRequest, task_id: TaskId | None) -> RunFilter:
+    """Raises InvalidArgument naming every bad field of the filter."""
+    bad: list[FieldViolation] = []
+    states, created_after = (), None
+    try:
+        states = decode_each(request.states, decode_run_state)
+    except BadFields as error:
+        bad += [within("states", violation) for violation in error.violations]
+    try:
+        created_after = instant(request.created_after) if request.HasField("created_after") else None
+    except BadFields as error:
+        bad += [within("created_after", violation) for violation in error.violations]
+    if bad:
+        raise invalid_fields(*bad)
+    return RunFilter(states=states, task_id=task_id, created_after=created_after)
+
+
+def _wait(request: run_pb2.WaitRunRequest) -> tuple[bool, float]:
+    """Whether to wait for the settled run, and how long. Raises InvalidArgument."""
+    timeout_s = seconds(request.timeout) if request.HasField("timeout") else LONGEST_WAIT_S
+    bad = []
+    if timeout_s < 0:
+        bad.append(FieldViolation(field="timeout", description="it must not be negative"))
+    if request.wait_for not in run_pb2.WaitFor.values():
+        bad.append(FieldViolation(field="wait_for", description=f"has the unknown value {request.wait_for}"))
+    if bad:
+        raise invalid_fields(*bad)
+    return request.wait_for == run_pb2.WAIT_FOR_SETTLED, min(timeout_s, LONGEST_WAIT_S)

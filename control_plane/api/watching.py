@@ -1,0 +1,102 @@
+"""Waiting for a run, and watching runs: the change rows are read again at each wake-up, so none is missed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import partial
+
+from banksman.v1 import run_pb2
+
+from control_plane.api import resume
+from control_plane.api.convert import RUN_EVENT
+from control_plane.api.views import Views
+from control_plane.domain.errors import ErrorCode, OutOfRange
+from control_plane.domain.history import RunEventRecord
+from control_plane.domain.ids import RunId
+from control_plane.domain.run import RUN_ACTIVE, RUN_TERMINAL, Run
+from control_plane.lifecycle.house import House
+from control_plane.storage import reads
+from control_plane.storage.database import Connection
+from control_plane.storage.reads import EventFilter, PageRequest, RunFilter
+
+LONGEST_WAIT_S = 60.0
+# A lost wake-up costs this much.
+POLL_S = 15.0
+BATCH = 200
+# Of the present state of a project: its newest active runs.
+MOST_PRESENT = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    events: tuple[RunEventRecord, ...]
+    runs: dict[RunId, Run]
+
+
+class Watching:
+    """Follows runs for readers."""
+
+    def __init__(self, house: House, views: Views) -> None:
+        self._house, self._views = house, views
+
+    async def wait(self, run_id: RunId, *, settled: bool, timeout_s: float) -> None:
+        """Return when the run is finished (or settled), or when the time is up."""
+        clock = self._house.clock
+        end_s = clock.monotonic_s() + min(timeout_s, LONGEST_WAIT_S)
+        with self._house.watch.subscribe(f"run:{run_id}") as wakeups:
+            while True:
+                run = await self._house.database.read(partial(reads.run, run_id=run_id))
+                if run is None or (run.settled_at is not None if settled else run.state in RUN_TERMINAL):
+                    return
+                left_s = end_s - clock.monotonic_s()
+                if left_s <= 0:
+                    return
+                await wakeups.wait(min(left_s, POLL_S))
+
+    async def follow(self, wanted: EventFilter, token: str) -> AsyncIterator[run_pb2.WatchRunsResponse]:
+        """Changes behind the token, then new ones as they are committed, for ever.
+
+        Raises InvalidArgument RESUME_TOKEN_INVALID, OutOfRange RESUME_TOKEN_EXPIRED.
+        """
+        topic = "runs" if wanted.run_id is None else f"run:{wanted.run_id}"
+        with self._house.watch.subscribe(topic) as wakeups:
+            number = resume.unseal(wanted, token) if token else -1
+            if number < 0:
+                number, present = await self._house.database.read(partial(_present, wanted=wanted))
+                for run in present:
+                    token = resume.seal(wanted, number)
+                    yield run_pb2.WatchRunsResponse(run=self._views.brief(run), resume_token=token)
+            while True:
+                batch = await self._house.database.read(partial(_changes, wanted=wanted, number=number))
+                for event in batch.events:
+                    number = event.number
+                    yield self._change(wanted, event, batch.runs.get(event.run_id))
+                if len(batch.events) < BATCH:
+                    await wakeups.wait(POLL_S)
+
+    def _change(self, wanted: EventFilter, event: RunEventRecord, run: Run | None) -> run_pb2.WatchRunsResponse:
+        return run_pb2.WatchRunsResponse(
+            run=None if run is None else self._views.brief(run),
+            event=RUN_EVENT.encode(event),
+            resume_token=resume.seal(wanted, event.number),
+        )
+
+
+def _present(connection: Connection, wanted: EventFilter) -> tuple[int, tuple[Run, ...]]:
+    """The newest change, and the runs as they are behind it, from one snapshot."""
+    number = reads.newest_event_number(connection)
+    if wanted.run_id is not None:
+        run = reads.run(connection, wanted.run_id)
+        return number, () if run is None else (run,)
+    active = RunFilter(states=tuple(sorted(RUN_ACTIVE)), task_id=wanted.task_id)
+    page = reads.list_runs(connection, wanted.project_id, active, PageRequest(page_size=MOST_PRESENT))
+    return number, page.items
+
+
+def _changes(connection: Connection, wanted: EventFilter, number: int) -> _Batch:
+    if number < reads.events_deleted_to(connection):
+        raise OutOfRange(ErrorCode.RESUME_TOKEN_EXPIRED, hint="Start the watch again without a resume token.")
+    events = reads.events_after(connection, wanted, number, BATCH)
+    runs = {run_id: reads.run(connection, run_id) for run_id in {event.run_id for event in events}}
+    return _Batch(events=events, runs={run_id: run for run_id, run in runs.items() if run is not None})

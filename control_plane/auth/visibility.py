@@ -1,0 +1,40 @@
+"""What a caller can see: another's project, and everything in it, is as if it were not there."""
+
+from __future__ import annotations
+
+import re
+
+from control_plane.domain.errors import ErrorCode, NotFound
+from control_plane.domain.ids import ProjectId
+from control_plane.domain.principal import Caller
+from control_plane.domain.project import Project
+from control_plane.domain.run import Run
+from control_plane.storage import reads
+from control_plane.storage.database import Connection
+
+_WHOLE_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+def visible_project(connection: Connection, caller: Caller, id_or_name: str) -> Project:
+    """By id or name; empty means "default". Raises NotFound PROJECT_NOT_FOUND, also for a project of others."""
+    project = reads.the_project(connection, id_or_name)
+    if not caller.principal.may_use(project.id):
+        raise NotFound(ErrorCode.PROJECT_NOT_FOUND, f"There is no project {id_or_name!r}.")
+    return project
+
+
+def visible_run(connection: Connection, caller: Caller, project: str, text: str) -> Run:
+    """By id, short id or "@last"; a short id is looked for in one project. Raises NotFound RUN_NOT_FOUND."""
+    project_id: ProjectId | None = None
+    if project or not (text.strip() == "@last" or _WHOLE_ID.fullmatch(text.strip()) or caller.principal.admin):
+        project_id = visible_project(connection, caller, project or _only_project(caller)).id
+    run = reads.the_run(connection, text, project_id=project_id, principal_id=caller.principal.id)
+    if not caller.principal.may_use(run.project_id):
+        raise NotFound(ErrorCode.RUN_NOT_FOUND, f"There is no run {text!r}.")
+    return run
+
+
+def _only_project(caller: Caller) -> str:
+    """Where a caller that names no project looks: in its own, if it has just one."""
+    projects = caller.principal.project_ids
+    return projects[0] if len(projects) == 1 else ""

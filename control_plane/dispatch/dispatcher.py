@@ -1,0 +1,50 @@
+"""The loop that hands runs over: queued runs and free slots in, offers out; and why the others wait."""
+
+from __future__ import annotations
+
+from control_plane.dispatch.sessions import Sessions
+from control_plane.domain.ids import RunId
+from control_plane.lifecycle import attempts, placements
+from control_plane.lifecycle.house import House
+from control_plane.telemetry import logger
+
+log = logger("dispatch")
+
+# A lost wake-up costs this much.
+LONGEST_WAIT_S = 5.0
+SHORTEST_WAIT_S = 0.05
+AFTER_TROUBLE_S = 1.0
+
+
+class Dispatcher:
+    """One per server."""
+
+    def __init__(self, house: House, sessions: Sessions) -> None:
+        self._house, self._sessions = house, sessions
+        self._waiting: dict[RunId, str] = {}
+
+    def waiting_because(self, run_id: RunId) -> str:
+        """Why the last round left a run in the queue; empty when it did not look at it."""
+        return self._waiting.get(run_id, "")
+
+    async def run(self) -> None:
+        """Place until cancelled; trouble is logged and the next round comes a little later."""
+        with self._house.watch.subscribe("queue") as wakeups:
+            while True:
+                try:
+                    pause_s = await self.round()
+                except Exception:  # one bad round must not end dispatch
+                    log.exception("a round of dispatch failed")
+                    pause_s = AFTER_TROUBLE_S
+                await wakeups.wait(pause_s)
+
+    async def round(self) -> float:
+        """Offer what fits now; returns how long nothing is expected to change by itself, in seconds."""
+        ready = self._sessions.ready()
+        draining = {session.runner_id for session in ready if session.draining}
+        placement = await placements.decide(self._house, {session.runner_id for session in ready}, draining)
+        self._waiting = dict(placement.waiting)
+        if placement.offers:
+            await attempts.offer(self._house, placement.offers)
+        wake_s = await placements.next_wake_s(self._house)
+        return LONGEST_WAIT_S if wake_s is None else min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, wake_s))

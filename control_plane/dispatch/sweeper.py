@@ -1,0 +1,64 @@
+"""One task, once a second by the monotonic clock: lease, loss, offer, start, stop, queue, deadline and retry clocks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from control_plane.dispatch.sessions import Sessions
+from control_plane.lifecycle import clocks
+from control_plane.lifecycle.house import House
+from control_plane.telemetry import logger
+
+log = logger("dispatch")
+
+PERIOD_S = 1.0
+# Wall time may drift so far from monotonic time between two looks before it counts as a step.
+STEP_S = 1.0
+
+
+class Sweeper:
+    """Ticks the clocks, and notices when wall time was set.
+
+    Args:
+        stepped: what to do about a step of the wall clock; gets its size in seconds.
+    """
+
+    def __init__(self, house: House, sessions: Sessions, *, stepped: Callable[[float], Awaitable[None]]) -> None:
+        self._house, self._sessions, self._stepped = house, sessions, stepped
+        self._base_s = self._difference_s()
+        self._last_s = house.clock.monotonic_s()
+
+    async def run(self) -> None:
+        """Tick until cancelled. What fails in one tick is logged and comes again in the next."""
+        while True:
+            await asyncio.sleep(PERIOD_S)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """One tick; the clocks themselves notice if it comes too late."""
+        try:
+            await self._compare()
+            self._silence()
+            await clocks.tick(self._house, PERIOD_S)
+        except Exception:  # one bad tick must not stop all clocks
+            log.exception("a tick failed")
+
+    async def _compare(self) -> None:
+        step_s = self._difference_s() - self._base_s
+        if abs(step_s) <= STEP_S:
+            return
+        log.warning("the wall clock was set; schedules are armed anew", step_s=round(step_s, 3))
+        await self._stepped(step_s)
+        self._base_s += step_s
+
+    def _silence(self) -> None:
+        """Sessions whose lease ran out end; after a pause of our own, everybody gets a whole lease again."""
+        now_s, timing = self._house.clock.monotonic_s(), self._house.timing
+        if now_s - self._last_s > PERIOD_S + timing.pause_s:
+            self._sessions.heard_all(now_s)
+        self._last_s = now_s
+        self._sessions.end_silent(now_s, timing.lease_s(len(self._sessions)))
+
+    def _difference_s(self) -> float:
+        return self._house.clock.now().timestamp() - self._house.clock.monotonic_s()

@@ -1,0 +1,178 @@
+"""Entities and messages: there and back again, total, and every bad field named."""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pytest
+from banksman.v1 import run_pb2, session_pb2, spec_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from control_plane.api import convert, mapping, session_messages
+from control_plane.api.mapping import BadFields, Plan
+from control_plane.domain.errors import ErrorCode, InvalidArgument
+from control_plane.domain.session import ToRunner
+from control_plane.domain.spec import Command, EnvVar, LossPolicy, RunSpec, Step
+
+WORDS = st.text(min_size=1, max_size=6)
+
+
+def values(hint: object) -> st.SearchStrategy:
+    """Anything of a type that can travel. Zeros that mean "not said" are left out: they come back as the default."""
+    while hasattr(hint, "__supertype__"):
+        hint = hint.__supertype__
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return st.none() | st.one_of(*(values(each) for each in arguments if each is not types.NoneType))
+    if origin is tuple:
+        return st.lists(values(arguments[0]), max_size=3).map(tuple)
+    if origin in (Mapping, dict):
+        return st.dictionaries(WORDS, values(arguments[1]), max_size=3)
+    if origin is frozenset:
+        return st.frozensets(values(arguments[0]), max_size=3)
+    if dataclasses.is_dataclass(hint):
+        return entities(hint)
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        return st.sampled_from(hint)
+    simple = {
+        str: WORDS,
+        bytes: st.binary(min_size=1, max_size=6),
+        bool: st.booleans(),
+        int: st.integers(1, 2**31 - 1),
+        float: st.integers(1, 10**9).map(lambda milliseconds: milliseconds / 1000),
+        datetime: st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1)).map(lambda at: at.replace(tzinfo=UTC)),
+    }
+    return simple[hint]
+
+
+def entities(cls: type) -> st.SearchStrategy:
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: values(hints[field.name]) for field in dataclasses.fields(cls)}
+    return st.fixed_dictionaries(fields).map(lambda words: cls(**_chosen(cls, words)))
+
+
+def _chosen(cls: type, words: dict) -> dict:
+    """Of the fields of a oneof, one."""
+    if cls is EnvVar and words["value"] is not None:
+        words |= {"secret_ref": None}
+    if cls is LossPolicy and words["never"]:
+        words |= {"lost_after_s": None}
+    return words
+
+
+BOTH_WAYS = {
+    plan.entity.__name__: plan
+    for plan in (
+        convert.SPEC,
+        convert.OPTIONS,
+        convert.STEP_RESULT,
+        convert.LOG_RECORD,
+        convert.LOG_GAP,
+        convert.RUN_EVENT,
+        *session_messages.FROM_RUNNER.values(),
+        *session_messages.TO_RUNNER.values(),
+    )
+}
+
+
+@pytest.mark.parametrize("name", sorted(BOTH_WAYS))
+@settings(max_examples=12, deadline=None)
+@given(data=st.data())
+def test_there_and_back_again(name, data):
+    plan = BOTH_WAYS[name]
+    entity = data.draw(entities(plan.entity))
+    message = plan.encode(entity)
+    wire = plan.message.FromString(message.SerializeToString())
+    assert _told(plan.decode(wire)) == _told(entity)
+
+
+def _told(entity):
+    """Assignment hides itself from repr, not from comparison."""
+    return dataclasses.asdict(entity)
+
+
+@settings(max_examples=20, deadline=None)
+@given(entities(RunSpec))
+def test_equal_specs_are_equal_bytes(spec):
+    codec = convert.ProtoSpecCodec()
+    data = codec.encode(spec)
+    assert codec.decode(data) == spec
+    assert codec.encode(codec.decode(data)) == data
+
+
+def test_every_word_of_the_session_has_a_plan():
+    said = set(session_pb2.SessionRequest.DESCRIPTOR.oneofs_by_name["message"].fields)
+    assert {field.name for field in said} == set(session_messages.FROM_RUNNER)
+    told = {field.name for field in session_pb2.SessionResponse.DESCRIPTOR.oneofs_by_name["message"].fields}
+    assert told == set(session_messages.TO_RUNNER)
+    assert {plan.entity for plan in session_messages.TO_RUNNER.values()} == set(typing.get_args(ToRunner))
+
+
+def test_what_is_present_and_zero_stays_so():
+    spec = RunSpec(
+        steps=(Step(command=Command(argv=("",))),), env=(EnvVar(name="A", value=""),), grace_s=0.0, loss=LossPolicy()
+    )
+    assert convert.ProtoSpecCodec().decode(convert.ProtoSpecCodec().encode(spec)) == spec
+    result = convert.STEP_RESULT.decode(run_pb2.StepResult(index=0, kind=spec_pb2.STEP_KIND_MAIN, exit_code=0))
+    assert (result.exit_code, result.signal) == (0, None)
+
+
+def test_all_unknown_values_and_missing_fields_are_named_at_once():
+    message = spec_pb2.RunSpec(
+        steps=[spec_pb2.Step(kind=99, command=spec_pb2.Command(argv=["x"])), spec_pb2.Step()],
+        selectors=[spec_pb2.Selector(key="os")],
+    )
+    with pytest.raises(InvalidArgument) as caught:
+        convert.decoded(convert.SPEC, message, "spec")
+    assert caught.value.code is ErrorCode.INVALID_FIELDS
+    named = {violation.field: violation.description for violation in caught.value.violations}
+    assert named == {
+        "spec.steps[0].kind": "has the unknown value 99",
+        "spec.steps[1].command": "is required",
+        "spec.selectors[0].operator": "is required",
+    }
+
+
+def test_a_time_that_no_calendar_has_is_named():
+    message = run_pb2.RunOptions(not_before=Timestamp(seconds=10**15))
+    with pytest.raises(InvalidArgument) as caught:
+        convert.decoded(convert.OPTIONS, message, "options")
+    assert [violation.field for violation in caught.value.violations] == ["options.not_before"]
+
+
+def test_a_message_of_a_later_version_is_passed_over():
+    assert session_messages.from_runner(session_pb2.SessionRequest()) is None
+    event = session_pb2.AttemptEvent(key=session_pb2.AttemptKey(run_id="r", lease_epoch=1))
+    assert session_messages.from_runner(session_pb2.SessionRequest(attempt_event=event)) is None
+
+
+@given(st.integers(-(10**15), 10**15))
+def test_durations_keep_microseconds(microseconds):
+    given_s = microseconds / 1_000_000
+    message = mapping.duration(given_s)
+    assert Duration(seconds=message.seconds, nanos=message.nanos).ToMicroseconds() == pytest.approx(microseconds, abs=1)
+    assert mapping.seconds(message) == pytest.approx(given_s, abs=1e-6)
+
+
+def test_a_field_without_a_partner_is_an_error_when_the_plan_is_made():
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class More:
+        rel: str
+        title: str
+        url: str
+        colour: str
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Less:
+        rel: str
+
+    with pytest.raises(TypeError, match="colour"):
+        Plan(More, run_pb2.Link)
+    with pytest.raises(TypeError, match="title"):
+        Plan(Less, run_pb2.Link)
