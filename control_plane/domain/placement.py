@@ -1,13 +1,15 @@
 """Which queued run goes to which runner, and why the others wait. A pure function of two lists and the refusals."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_plane.domain.ids import ProjectId, RunId, RunnerId
 from control_plane.domain.run import Run
 from control_plane.domain.spec import RunSpec, Selector, SelectorOperator
 from control_plane.domain.timing import Timing
+
+_Shape = tuple[ProjectId, tuple[Selector, ...], int, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,38 +134,87 @@ def place(
     A run that needs more slots than are free anywhere reserves, after a minute, the matching runner that has most of
     them free: later runs leave it alone until the big one fits.
     """
-    views = {runner.runner_id: runner for runner in runners}
-    reserved: dict[RunnerId, RunId] = {}
+    this = _Round(runners, refusals, now, now_s, timing)
     offers: list[Match] = []
     waiting: dict[RunId, str] = {}
     for run in sorted(queued, key=lambda each: (-each.priority, each.queue_rank, each.run_id)):
         if run.not_before is not None and run.not_before > now:
             waiting[run.run_id] = f"Not before {run.not_before:%Y-%m-%d %H:%M:%S} UTC."
             continue
-        able = [view for view in views.values() if _able(run, view)]
-        asked = [view for view in able if refusals.standing(run.run_id, view.runner_id, now_s) is None]
-        open_to_it = [view for view in asked if view.runner_id not in reserved]
-        fitting = [view for view in open_to_it if view.free >= run.slots]
-        if fitting:
-            chosen = max(fitting, key=lambda view: (view.free, _reversed(view.name)))
-            views[chosen.runner_id] = replace(chosen, free=chosen.free - run.slots)
-            offers.append(Match(run_id=run.run_id, runner_id=chosen.runner_id))
-            continue
-        waited_s = (now - run.eligible_since).total_seconds()
-        if run.slots > 1 and open_to_it and waited_s >= timing.reservation_s:
-            reserved[max(open_to_it, key=lambda view: (view.free, _reversed(view.name))).runner_id] = run.run_id
-        waiting[run.run_id] = why(run, runners, able, asked, reserved, refusals, now_s)
+        answer = this.choose(run)
+        if isinstance(answer, Match):
+            offers.append(answer)
+        else:
+            waiting[run.run_id] = answer
     return Placement(offers=tuple(offers), waiting=waiting)
 
 
-def _reversed(name: str) -> tuple[int, ...]:
-    """So that among equals the first name wins under max()."""
-    return tuple(-ord(character) for character in name)
+class _Round:
+    """One pass over the queue. Runs that ask for the same are matched once: a long queue has few shapes."""
+
+    def __init__(
+        self, runners: Sequence[RunnerView], refusals: Refusals, now: datetime, now_s: float, timing: Timing
+    ) -> None:
+        self._runners, self._refusals, self._timing = runners, refusals, timing
+        self._now, self._now_s = now, now_s
+        self._free = {runner.runner_id: runner.free for runner in runners}
+        self._reserved: dict[RunnerId, RunId] = {}
+        self._able: dict[_Shape, list[RunnerView]] = {}
+        self._busy: dict[_Shape, str] = {}
+
+    def choose(self, run: QueuedRun) -> Match | str:
+        """The runner that takes the run, whose slots are taken off; else why it waits."""
+        shape = (run.project_id, run.selectors, run.slots, run.runner)
+        if shape in self._busy:
+            return self._busy[shape]
+        able = self._able.get(shape)
+        if able is None:
+            able = self._able[shape] = [view for view in self._runners if _able(run, view)]
+        asked = [view for view in able if self._asked(run, view)]
+        open_to_it = [view for view in asked if view.runner_id not in self._reserved]
+        best = min(open_to_it, key=lambda view: (-self._free[view.runner_id], view.name), default=None)
+        if best is not None and self._free[best.runner_id] >= run.slots:
+            self._free[best.runner_id] -= run.slots
+            return Match(run_id=run.run_id, runner_id=best.runner_id)
+        waited_s = (self._now - run.eligible_since).total_seconds()
+        if best is not None and run.slots > 1 and waited_s >= self._timing.reservation_s:
+            self._reserved[best.runner_id] = run.run_id
+        sentence = self._why(run, able, asked)
+        if run.slots == 1 and len(asked) == len(able):
+            # Slots only get fewer within a pass: nobody else of this shape has better luck.
+            self._busy[shape] = sentence
+        return sentence
+
+    def _asked(self, run: QueuedRun, view: RunnerView) -> bool:
+        if run.run_id in view.withheld:
+            return False
+        return self._refusals.standing(run.run_id, view.runner_id, self._now_s) is None
+
+    def _why(self, run: QueuedRun, able: Sequence[RunnerView], asked: Sequence[RunnerView]) -> str:
+        """The most telling reason that the run waits, as a sentence."""
+        if not able:
+            return _nobody(run, self._runners)
+        if not asked:
+            return self._not_asked(run, able[0])
+        held = [self._reserved[view.runner_id] for view in asked if view.runner_id in self._reserved]
+        if held and run.run_id in held:
+            return f"It needs {run.slots} slots at once; a runner is reserved for it until they are free."
+        if held and len(held) == len(asked):
+            return f"The matching runners are reserved for run {held[0]}, which needs more slots."
+        names = ", ".join(sorted(view.name for view in asked)[:3])
+        return f"All matching runners are busy ({names})."
+
+    def _not_asked(self, run: QueuedRun, view: RunnerView) -> str:
+        refusal = self._refusals.standing(run.run_id, view.runner_id, self._now_s)
+        if refusal is None:
+            return f"Runner {view.name} still lists an attempt of it that this control plane does not know."
+        note = refusal.note or "no reason given"
+        return f"Runner {view.name} refused it: {note}; it is asked again soon."
 
 
 def _able(run: QueuedRun, view: RunnerView) -> bool:
     """The runner could take the run if it had room."""
-    return _eligible(run, view) and view.connected and not view.draining and run.run_id not in view.withheld
+    return _eligible(run, view) and view.connected and not view.draining
 
 
 def _eligible(run: QueuedRun, view: RunnerView) -> bool:
@@ -174,32 +225,6 @@ def _eligible(run: QueuedRun, view: RunnerView) -> bool:
         and all(selects(selector, view.labels) for selector in run.selectors)
         and view.slots >= run.slots
     )
-
-
-def why(
-    run: QueuedRun,
-    runners: Sequence[RunnerView],
-    able: Sequence[RunnerView],
-    asked: Sequence[RunnerView],
-    reserved: Mapping[RunnerId, RunId],
-    refusals: Refusals,
-    now_s: float,
-) -> str:
-    """The most telling reason that the run waits, as a sentence."""
-    if not able:
-        return _nobody(run, runners)
-    if not asked:
-        view = able[0]
-        refusal = refusals.standing(run.run_id, view.runner_id, now_s)
-        note = refusal.note if refusal is not None and refusal.note else "no reason given"
-        return f"Runner {view.name} refused it: {note}; it is asked again soon."
-    held = [reserved[view.runner_id] for view in asked if view.runner_id in reserved]
-    if held and run.run_id in held:
-        return f"It needs {run.slots} slots at once; a runner is reserved for it until they are free."
-    if held and len(held) == len(asked):
-        return f"The matching runners are reserved for run {held[0]}, which needs more slots."
-    names = ", ".join(sorted(view.name for view in asked)[:3])
-    return f"All matching runners are busy ({names})."
 
 
 def _nobody(run: QueuedRun, runners: Sequence[RunnerView]) -> str:
@@ -228,10 +253,8 @@ def _nobody(run: QueuedRun, runners: Sequence[RunnerView]) -> str:
 def _away(matching: Sequence[RunnerView]) -> str:
     """They would do, but none can be asked now."""
     name, plural = matching[0].name, len(matching) > 1
-    if any(view.connected and view.draining for view in matching):
-        return "The matching runners are draining." if plural else f"Runner {name} is draining."
     if any(view.connected for view in matching):
-        return f"Runner {name} still lists an attempt of it that this control plane does not know."
+        return "The matching runners are draining." if plural else f"Runner {name} is draining."
     return "The matching runners are not connected." if plural else f"Runner {name} is not connected."
 
 
