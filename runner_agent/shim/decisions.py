@@ -145,6 +145,8 @@ def _fork(state: State, step: int, now: Instant) -> Decision:
         state, orders = request_stop(state, own_stop(state, Reason.RUNNER_LOST), now)
         state, more = _finish(state, now)
         return state, orders + more
+    if state.stop is not None:
+        return _finish(state, now)
     state = replace(
         state,
         stage=Stage.FORKING,

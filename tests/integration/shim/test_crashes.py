@@ -69,17 +69,18 @@ async def _attach(state: StateDirectory) -> Run:
 
 
 async def test_the_agent_is_killed_between_two_steps_and_nothing_is_disturbed(tmp_path: Path) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
+    first, second = tmp_path / "first", tmp_path / "second"
+    os.mkfifo(first)
+    os.mkfifo(second)
     lines = b"".join(b"line %d \xff\r\n" % i for i in range(2000))
     (tmp_path / "lines").write_bytes(lines)
-    start = _start(shell(f"cat {tmp_path}/lines; read x < {fifo}; cat {tmp_path}/lines"),
-                   shell(f"read x < {fifo}; cat {tmp_path}/lines; exit 4"))  # fmt: skip
+    start = _start(shell(f"cat {tmp_path}/lines; read x < {first}; cat {tmp_path}/lines"),
+                   shell(f"read x < {second}; cat {tmp_path}/lines; exit 4"))  # fmt: skip
     agent = Agent(tmp_path / "state", start)
     try:
         agent.kill()
-        fifo.write_text("go\n")  # the first step goes on without an agent, and the second begins
-        fifo.write_text("go\n")
+        first.write_text("go\n")  # the first step goes on without an agent, and the second begins
+        second.write_text("go\n")
         state = StateDirectory.open(tmp_path / "state")
         entry = wait_for(lambda: (e := state.scan()[0]).standing is Standing.EXITED and e, what="the exit record")
         record = entry.record
