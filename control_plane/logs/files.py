@@ -166,14 +166,15 @@ class FileLogStore:
         log = self._open(key)
         return segment_reader.index_rows(log) if isinstance(log, SegmentLog) else log.index_rows()
 
-    def uncompressed(self) -> Iterator[AttemptKey]:
+    def uncompressed(self) -> list[AttemptKey]:
         """Every log that still lies in segments, sealed or not; for one look after a start."""
+        found: list[AttemptKey] = []
         for directory in sorted(self._root.iterdir()):
-            if directory.is_dir():
-                for entry in sorted(os.listdir(directory)):
-                    match = _SEGMENT_NAME.fullmatch(entry)
-                    if match:
-                        yield _key(match["run"], int(match["epoch"]))
+            for entry in sorted(os.listdir(directory)) if directory.is_dir() else ():
+                match = _SEGMENT_NAME.fullmatch(entry)
+                if match and os.stat(directory / entry).st_size > WORTH_COMPRESSING_BYTES:
+                    found.append(AttemptKey(run_id=RunId(match["run"]), lease_epoch=int(match["epoch"])))
+        return found
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -241,10 +242,6 @@ class FileLogStore:
 
 def _archive_path(base: Path) -> Path:
     return base.with_name(f"{base.name}.arc")
-
-
-def _key(run_id: str, lease_epoch: int) -> AttemptKey:
-    return AttemptKey(run_id=RunId(run_id), lease_epoch=lease_epoch)
 
 
 def _whole(log: SegmentLog) -> Iterator[LogRead]:

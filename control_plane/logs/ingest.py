@@ -124,6 +124,7 @@ class Ingest:
         stream = self._streams.get(key)
         if stream is None:
             stream = await self._load(key, owner, _nobody)
+        stream.exit = owner.exit
         await self._sealer.give_up(stream)
 
     async def committed(self, key: AttemptKey) -> int:

@@ -48,7 +48,7 @@ def place(expected: int, offset: int, records: Sequence[LogRecord]) -> Append | 
     at = offset
     for record in records:
         end = at + record.length
-        if end > expected:
+        if record.length and end > expected:
             kept.append(_behind(record, max(0, expected - at)))
         at = end
     if not kept:

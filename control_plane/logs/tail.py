@@ -5,7 +5,7 @@ nothing is lost or told twice between replay and follow, and a slow reader delay
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Tail:
         """Give the threads back."""
         self._threads.shutdown()
 
-    async def follow(self, query: LogQuery) -> AsyncIterator[LogItem]:
+    async def follow(self, query: LogQuery) -> AsyncGenerator[LogItem, None]:
         """The items of a log: starts and batches, and a LogEnd as the last one.
 
         Without `follow` it ends at what is stored now. Close the iterator when the reader leaves (`aclosing`).
@@ -178,7 +178,7 @@ class _Reading:
         self.stored_end = 0
         self.damaged = False
 
-    async def items(self, offset: int | None) -> AsyncIterator[LogItem]:
+    async def items(self, offset: int | None) -> AsyncGenerator[LogItem, None]:
         """Starts and batches; ends where nothing more will come, or will be waited for."""
         if self._attempt.deleted:
             raise OutOfRange(ErrorCode.LOG_EXPIRED)
