@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from control_plane.storage.database import Database
-from tests.contract.storage_things import Things
+from tests.contract.storage_things import T0, Things
 from tests.fakes.clock import FakeClock
 
 
 @pytest.fixture
 def clock() -> FakeClock:
-    return FakeClock()
+    return FakeClock(start=T0)
 
 
 @pytest.fixture
