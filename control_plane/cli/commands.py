@@ -116,6 +116,17 @@ class LazyGroup(click.Group):
                 command: click.Command = getattr(importlib.import_module(f"control_plane.cli.{module}"), attribute)
                 return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, with a suggestion; click's own looks among commands that are loaded already."""
+        if not ctx.resilient_parsing and args[0] not in self.tree and not args[0].startswith("-"):
+            import difflib
+
+            close = difflib.get_close_matches(args[0], self.tree)
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {' or '.join(close)}?" if close else ""))
+        return super().resolve_command(ctx, args)
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
         sections(self, ctx, formatter)

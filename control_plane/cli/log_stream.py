@@ -62,10 +62,13 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """One record, or the rest of one that an earlier stream had cut."""
+    """One record, or the rest of one that an earlier stream had cut.
+
+    `offset` is that of its first byte; None where a filter left out records of the same batch.
+    """
 
     lease_epoch: int
-    offset: int
+    offset: int | None
     record: contract.log_pb2.LogRecord
 
 
@@ -210,9 +213,10 @@ class LogStream:
         self.next_offset = batch.next_offset
         offset = batch.offset
         for record, size in zip(batch.records, sizes, strict=True):
-            if size and offset + size > known:
-                skip = max(0, known - offset)
-                yield Piece(self.epoch, offset + skip, cut(record, skip) if skip else record)
+            if size and (offset + size > known or not contiguous):
+                skip = max(0, known - offset) if contiguous else 0
+                at = offset + skip if contiguous else None
+                yield Piece(self.epoch, at, cut(record, skip) if skip else record)
             offset += size
 
     def _broken(self, what: str) -> CliError:

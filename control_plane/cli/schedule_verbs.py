@@ -57,7 +57,10 @@ def trigger(inv: Invocation, schedule: str, follow: bool, wait_timeout: float | 
 @click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
 @rule_options
 def next_times(inv: Invocation, schedule: str | None, count: int, **rule: Any) -> None:
-    """Print the next times of a schedule, or of a rule that is only described."""
+    """Print the next times of a schedule or a rule.
+
+    A rule needs no schedule: --cron, --every or --once describe it.
+    """
     request = contract.schedule_pb2.PreviewScheduleRequest(project=inv.project, count=count)
     if schedule is not None:
         if any(value is not None for value in rule.values()):

@@ -20,7 +20,10 @@ from control_plane.cli.views import SECRET
 @click.argument("name", shell_complete=complete_secrets)
 @click.option("--from-file", metavar="FILE", help="Take the file's bytes as they are; - is standard input.")
 def set_secret(inv: Invocation, name: str, from_file: str | None) -> None:
-    """Store a secret's value, from a file, a hidden prompt or standard input (without its last newline)."""
+    """Store a secret's value.
+
+    It comes from a file, a hidden prompt, or standard input without its last newline.
+    """
     value = read_secret(from_file, f"Value of {name}")
     if not value:
         raise CliError("the value is empty")

@@ -60,7 +60,8 @@ class Refusal:
         return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-Answer = Message | Refusal | Sequence["Message | Refusal"]
+# A stream says things or is refused: grpc_testing drops what was sent before a bad end and not read yet.
+Answer = Message | Refusal | Sequence[Message]
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class FakeControlPlane:
                 self._unary(descriptor, answer, timeout_s)
 
     def _note(self, descriptor: Any, metadata: Any, request: Any, timeout_s: float | None) -> None:
-        self.calls.append(Call(descriptor.name, request, {key: value for key, value in metadata}, timeout_s))
+        self.calls.append(Call(descriptor.name, request, dict(metadata), timeout_s))
 
     def _unary(self, descriptor: Any, answer: Any, timeout_s: float | None) -> None:
         metadata, request, rpc = self._testing.take_unary_unary(descriptor)
@@ -128,10 +129,10 @@ class FakeControlPlane:
         metadata, request, rpc = self._testing.take_unary_stream(descriptor)
         self._note(descriptor, metadata, request, timeout_s)
         rpc.send_initial_metadata(())
-        for item in [answer] if isinstance(answer, Refusal) else answer:
-            if isinstance(item, Refusal):
-                rpc.terminate(item.trailers(), item.code, item.message)
-                return
+        if isinstance(answer, Refusal):
+            rpc.terminate(answer.trailers(), answer.code, answer.message)
+            return
+        for item in answer:
             rpc.send_response(item)
         rpc.terminate((), grpc.StatusCode.OK, "")
 

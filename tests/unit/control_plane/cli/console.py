@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from click.testing import CliRunner
+
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.main import cli
-
 from tests.unit.fake_channel import Answer, Call, FakeControlPlane
 
 TOKEN = "bnk_user_000000000000000000000000000000abcdef"

@@ -11,9 +11,12 @@ from typing import Any
 
 import grpc
 from banksman.v1 import log_pb2, log_pb2_grpc, run_pb2, run_pb2_grpc
-from control_plane.cli.client import Client, open_channel
-from control_plane.cli.target import Target
+from click.testing import CliRunner, Result
 
+from control_plane.cli.client import Client, open_channel
+from control_plane.cli.invocation import Invocation
+from control_plane.cli.main import cli
+from control_plane.cli.target import Target
 from tests.unit.control_plane.cli.console import TOKEN, FakeClock
 
 STDOUT, STDERR = log_pb2.LOG_KIND_STDOUT, log_pb2.LOG_KIND_STDERR
@@ -139,3 +142,11 @@ def serving(book: Logbook) -> Iterator[Client]:
     finally:
         client.close()
         server.stop(0).wait()
+
+
+def call(book: Logbook, *args: str, given: bytes = b"") -> Result:
+    """The program against a real server that serves the book."""
+    with serving(book) as client:
+        environ = {"BANKSMAN_URL": client.target.url, "BANKSMAN_TOKEN": TOKEN, "HOME": "/nonexistent"}
+        inv = Invocation(environ=environ, clock=client.clock)
+        return CliRunner().invoke(cli, list(args), obj=inv, input=given)

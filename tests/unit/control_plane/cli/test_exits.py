@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from banksman.v1 import run_pb2
-from control_plane.cli.exits import BY_STATE, MEANINGS, ExitCode, of_run
 
+from control_plane.cli.exits import BY_STATE, MEANINGS, ExitCode, of_run
 from tests.unit.control_plane.cli.console import banksman
 
 TERMINAL = {
@@ -24,7 +24,7 @@ def run_in(state: str, **fields: int) -> run_pb2.Run:
 
 
 def test_the_table_knows_every_terminal_state() -> None:
-    states = {name.removeprefix("RUN_STATE_") for name in run_pb2.RunState.keys()}
+    states = {name.removeprefix("RUN_STATE_") for name in run_pb2.RunState.DESCRIPTOR.values_by_name}
     active = {"QUEUED", "ASSIGNED", "RUNNING", "CANCELLING", "UNSPECIFIED"}
     assert set(BY_STATE) == set(TERMINAL) == states - active
 
@@ -54,7 +54,9 @@ def test_propagation_never_turns_a_bad_end_into_0(run: run_pb2.Run, code: int) -
 
 def test_the_waits_own_timeout_is_124() -> None:
     running = run_pb2.Run(id="0199", state=run_pb2.RUN_STATE_RUNNING, is_active=True)
-    outcome = banksman("run", "wait", "@last", "--wait-timeout", "0s", script=[("WaitRun", running), ("GetRun", running)])
+    outcome = banksman(
+        "run", "wait", "@last", "--wait-timeout", "0s", script=[("WaitRun", running), ("GetRun", running)]
+    )
     assert outcome.exit_code == 124
     assert "RUNNING" in outcome.stderr
 

@@ -7,25 +7,12 @@ import signal
 
 import pytest
 from banksman.v1 import run_pb2
-from click.testing import CliRunner, Result
-from control_plane.cli.client import Client
-from control_plane.cli.following import end_line
-from control_plane.cli.interrupts import Interrupts
-from control_plane.cli.invocation import Invocation
-from control_plane.cli.log_writer import LogWriter
-from control_plane.cli.main import cli
 from google.protobuf import duration_pb2
 
-from tests.unit.control_plane.cli.console import TOKEN
-from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, serving
-
-
-def call(book: Logbook, *args: str, given: bytes = b"") -> Result:
-    """The program against a real server that serves the book."""
-    with serving(book) as client:
-        environ = {"BANKSMAN_URL": client.target.url, "BANKSMAN_TOKEN": TOKEN, "HOME": "/nonexistent"}
-        inv = Invocation(environ=environ, clock=client.clock)
-        return CliRunner().invoke(cli, list(args), obj=inv, input=given)
+from control_plane.cli.following import end_line
+from control_plane.cli.interrupts import Interrupts
+from control_plane.cli.log_writer import LogWriter
+from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, call
 
 
 def test_both_outputs_come_where_they_belong_and_the_last_line_says_how_it_ended() -> None:
@@ -104,8 +91,8 @@ def test_piped_input_is_sent_and_has_a_limit() -> None:
 def test_a_terminal_gets_the_log_made_safe() -> None:
     import io
 
-    from control_plane.cli.log_stream import Piece
     from control_plane.cli.contract import log_pb2
+    from control_plane.cli.log_stream import Piece
 
     out = io.BytesIO()
     writer = LogWriter(stdout=out, stderr=out, stdout_terminal=True, stderr_terminal=True, say=lambda text: None)
@@ -146,5 +133,3 @@ def test_the_end_line_has_state_reason_duration_and_id() -> None:
         duration=duration_pb2.Duration(seconds=192),
     )
     assert end_line(run) == "banksman: FAILED: it exited with code 3 after 3m 12s, run 0199-1"
-
-

@@ -9,13 +9,13 @@ import json
 import pytest
 import yaml
 from banksman.v1 import run_pb2, spec_pb2, task_pb2
-from control_plane.cli.durations import format_duration, parse_duration
-from control_plane.cli.output import Printer, color_wanted, relative
-from control_plane.cli.views import RUN, TASK
 from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.cli.durations import format_duration, parse_duration
+from control_plane.cli.output import Printer, color_wanted, relative
+from control_plane.cli.views import RUN, TASK
 from tests.unit.control_plane.cli.console import NOW, banksman
 
 ID = "0199aaaa-bbbb-7ccc-8ddd-eeee12345678"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
-from control_plane.cli.terminal import Sanitiser
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+from control_plane.cli.terminal import Sanitiser
 
 PIECES = st.lists(
     st.one_of(
@@ -46,7 +48,7 @@ FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 def safe(data: bytes, cuts: list[int] | None = None) -> bytes:
     sanitiser = Sanitiser()
     marks = [0, *sorted(cut % (len(data) + 1) for cut in cuts or []), len(data)]
-    parts = [data[start:end] for start, end in zip(marks, marks[1:], strict=False)]
+    parts = [data[start:end] for start, end in itertools.pairwise(marks)]
     return b"".join(sanitiser.feed(part) for part in parts) + sanitiser.finish()
 
 

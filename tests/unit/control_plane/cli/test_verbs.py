@@ -106,7 +106,12 @@ ROWS: list[tuple[str, str, Any, Any]] = [
         run_pb2.ListRunsResponse(),
     ),
     ("run get @last", "GetRun", run_pb2.GetRunRequest(run="@last"), RUN),
-    ("run retry 12345678 --use-newest-spec", "RetryRun", run_pb2.RetryRunRequest(run="12345678", use_newest_spec=True), RUN),
+    (
+        "run retry 12345678 --use-newest-spec",
+        "RetryRun",
+        run_pb2.RetryRunRequest(run="12345678", use_newest_spec=True),
+        RUN,
+    ),
     (
         "run cancel @last --note why --grace 5s --signal SIGINT --force",
         "CancelRun",
@@ -216,9 +221,7 @@ ROWS: list[tuple[str, str, Any, Any]] = [
         "principal create ci --kind service --grant-project web",
         "CreatePrincipal",
         access_pb2.CreatePrincipalRequest(
-            principal=access_pb2.Principal(
-                name="ci", kind=access_pb2.PRINCIPAL_KIND_SERVICE, project_ids=["web"]
-            )
+            principal=access_pb2.Principal(name="ci", kind=access_pb2.PRINCIPAL_KIND_SERVICE, project_ids=["web"])
         ),
         access_pb2.Principal(id="x", name="ci"),
     ),
@@ -329,14 +332,16 @@ def test_the_project_comes_from_flag_then_environment() -> None:
     page = task_pb2.ListTasksResponse()
     from_environment = banksman("task", "list", script=[("ListTasks", page)], environ=environ)
     assert from_environment.calls[0].request.project == "env"
-    from_flag = banksman("--project", "a", "task", "list", "--project", "b", script=[("ListTasks", page)], environ=environ)
+    from_flag = banksman(
+        "--project", "a", "task", "list", "--project", "b", script=[("ListTasks", page)], environ=environ
+    )
     assert from_flag.calls[0].request.project == "b"
 
 
 def test_a_list_is_read_page_by_page_up_to_its_limit() -> None:
     runs = [run_pb2.Run(id=f"run-{number:04}") for number in range(1500)]
     outcome = banksman(
-        *"run list --limit 1200 -o name".split(),
+        *["run", "list", "--limit", "1200", "-o", "name"],
         script=[
             ("ListRuns", run_pb2.ListRunsResponse(runs=runs[:1000], next_page_token="more")),
             ("ListRuns", run_pb2.ListRunsResponse(runs=runs[1000:], next_page_token="still more")),
