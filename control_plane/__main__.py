@@ -32,11 +32,12 @@ def _serve(settings: Settings) -> int:
     # Late, so that `version` and `check-config` do not wait for it.
     from control_plane.app import CannotStart, serve
 
+    sentence = ""
     try:
         asyncio.run(serve(settings))
     except* CannotStart as group:
-        return _fail(str(group.exceptions[0]))
-    return 0
+        sentence = str(group.exceptions[0])
+    return _fail(sentence) if sentence else 0
 
 
 def _fail(sentence: str) -> int:

@@ -45,7 +45,8 @@ class RunnerSessionServicer(session_pb2_grpc.RunnerSessionServiceServicer):
         return session_pb2.RenewCredentialResponse(credential=credential, expires_at=timestamp(expires_at))
 
     async def Session(  # type: ignore[override]  # it writes by itself: a generator could not read and write at once
-        self, request_iterator: AsyncIterator[session_pb2.SessionRequest], context: Context) -> None:
+        self, request_iterator: AsyncIterator[session_pb2.SessionRequest], context: Context
+    ) -> None:
         stream = Stream(current_caller(), context, self._desk.reception, self._desk.settings)
         await stream.run(request_iterator)
 

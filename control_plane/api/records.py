@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import datetime
 
 from banksman.v1 import access_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
 
@@ -11,7 +12,7 @@ from control_plane.api.mapping import Plan
 from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
 from control_plane.domain.project import Project
 from control_plane.domain.runner import Runner
-from control_plane.domain.schedule import Schedule
+from control_plane.domain.schedule import CatchUpPolicy, OverlapPolicy, Schedule, ScheduleDraft
 from control_plane.domain.secret import Secret
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import Task
@@ -45,3 +46,38 @@ class AskedPrincipal:
 
 
 NEW_PRINCIPAL = Plan(AskedPrincipal, access_pb2.Principal, absent=frozenset({"id", "created_at"}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedSchedule:
+    """What a caller may say about a schedule; `task_id` is an id or a name."""
+
+    name: str = ""
+    task_id: str = ""
+    cron: str = ""
+    every_s: float | None = None
+    once: datetime | None = None
+    time_zone: str = "UTC"
+    overlap: OverlapPolicy = OverlapPolicy.SKIP
+    catch_up: CatchUpPolicy = CatchUpPolicy.SKIP
+
+    def draft(self) -> ScheduleDraft:
+        """The same as lifecycle takes it."""
+        return ScheduleDraft(
+            name=self.name,
+            task=self.task_id,
+            cron=self.cron,
+            every_s=self.every_s,
+            once=self.once,
+            time_zone=self.time_zone,
+            overlap=self.overlap,
+            catch_up=self.catch_up,
+        )
+
+
+_ASKED = {field.name.removesuffix("_s") for field in fields(AskedSchedule)}
+SCHEDULE_DRAFT = Plan(
+    AskedSchedule,
+    schedule_pb2.Schedule,
+    absent=frozenset(schedule_pb2.Schedule.DESCRIPTOR.fields_by_name) - _ASKED,
+)

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-from banksman.v1 import run_pb2, session_pb2 as pb, session_pb2_grpc
+from banksman.v1 import run_pb2, session_pb2_grpc
+from banksman.v1 import session_pb2 as pb
 from banksman.v1.log_pb2 import LOG_KIND_STDOUT, LogRecord
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf.timestamp_pb2 import Timestamp

@@ -1,0 +1,125 @@
+"""ScheduleService."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+
+from banksman.v1 import run_pb2, schedule_pb2, schedule_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
+
+from control_plane.api.convert import decoded
+from control_plane.api.desk import Desk
+from control_plane.api.interceptors import Context
+from control_plane.api.masks import wanted_fields
+from control_plane.api.pages import page_answer, page_request
+from control_plane.api.records import SCHEDULE, SCHEDULE_DRAFT, AskedSchedule
+from control_plane.domain.errors import FieldViolation, invalid_fields
+from control_plane.domain.schedule import PREVIEW_DEFAULT, PREVIEW_LARGEST, Schedule, Timed, preview, validate_when
+from control_plane.lifecycle import schedules
+from control_plane.storage import reads
+
+WRITABLE = ("name", "cron", "every", "once", "time_zone", "overlap", "catch_up")
+WHEN = frozenset({"cron", "every", "once"})
+
+
+class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
+    """When a task runs."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def CreateSchedule(
+        self, request: schedule_pb2.CreateScheduleRequest, context: Context
+    ) -> schedule_pb2.Schedule:
+        project = await self._desk.project(request.project)
+        draft = decoded(SCHEDULE_DRAFT, request.schedule, "schedule").draft()
+        caller = self._desk.caller(request.request_id)
+        return SCHEDULE.encode(await schedules.create(self._desk.house, caller, project.id, draft))
+
+    async def GetSchedule(self, request: schedule_pb2.GetScheduleRequest, context: Context) -> schedule_pb2.Schedule:
+        return SCHEDULE.encode(await self._find(request.project, request.schedule))
+
+    async def ListSchedules(
+        self, request: schedule_pb2.ListSchedulesRequest, context: Context
+    ) -> schedule_pb2.ListSchedulesResponse:
+        project = await self._desk.project(request.project)
+        find_task = partial(reads.the_task, project_id=project.id, id_or_name=request.task)
+        task_id = (await self._desk.read(find_task)).id if request.task else None
+        query = partial(reads.list_schedules, project_id=project.id, request=page_request(request), task_id=task_id)
+        page = await self._desk.read(query)
+        return page_answer(schedule_pb2.ListSchedulesResponse, "schedules", page, SCHEDULE.encode)
+
+    async def UpdateSchedule(
+        self, request: schedule_pb2.UpdateScheduleRequest, context: Context
+    ) -> schedule_pb2.Schedule:
+        change = _change(request)
+        schedule = await self._find(request.project, request.schedule.id or request.schedule.name)
+        return SCHEDULE.encode(await schedules.update(self._desk.house, schedule.id, change))
+
+    async def DeleteSchedule(self, request: schedule_pb2.DeleteScheduleRequest, context: Context) -> Empty:
+        schedule = await self._find(request.project, request.schedule)
+        await schedules.delete(self._desk.house, schedule.id, request.etag)
+        return Empty()
+
+    async def PauseSchedule(
+        self, request: schedule_pb2.PauseScheduleRequest, context: Context
+    ) -> schedule_pb2.Schedule:
+        schedule = await self._find(request.project, request.schedule)
+        return SCHEDULE.encode(await schedules.pause(self._desk.house, schedule.id, request.note))
+
+    async def ResumeSchedule(
+        self, request: schedule_pb2.ResumeScheduleRequest, context: Context
+    ) -> schedule_pb2.Schedule:
+        schedule = await self._find(request.project, request.schedule)
+        return SCHEDULE.encode(await schedules.resume(self._desk.house, schedule.id))
+
+    async def TriggerSchedule(self, request: schedule_pb2.TriggerScheduleRequest, context: Context) -> run_pb2.Run:
+        schedule = await self._find(request.project, request.schedule)
+        run = await schedules.trigger(self._desk.house, self._desk.caller(request.request_id), schedule.id)
+        return await self._desk.views.whole(run)
+
+    async def PreviewSchedule(
+        self, request: schedule_pb2.PreviewScheduleRequest, context: Context
+    ) -> schedule_pb2.PreviewScheduleResponse:
+        count, now = _count(request), self._desk.house.clock.now()
+        if request.HasField("schedule"):
+            stored = await self._find(request.project, request.schedule)
+            return _preview(stored, anchor=stored.created_at, now=now, count=count)
+        draft = decoded(SCHEDULE_DRAFT, request.draft, "draft").draft()
+        if violations := validate_when(draft, now=now, prefix="draft"):
+            raise invalid_fields(*violations)
+        return _preview(draft, anchor=now, now=now, count=count)
+
+    async def _find(self, project: str, text: str) -> Schedule:
+        project_id = (await self._desk.project(project)).id
+        return await self._desk.read(partial(reads.the_schedule, project_id=project_id, id_or_name=text))
+
+
+def _preview(timed: Timed, *, anchor: datetime, now: datetime, count: int) -> schedule_pb2.PreviewScheduleResponse:
+    answer = schedule_pb2.PreviewScheduleResponse(time_zone=timed.time_zone)
+    for at in preview(timed, anchor=anchor, after=now, count=count):
+        answer.fire_times.add().FromDatetime(at)
+    return answer
+
+
+def _count(request: schedule_pb2.PreviewScheduleRequest) -> int:
+    count = request.count or PREVIEW_DEFAULT
+    if not 1 <= count <= PREVIEW_LARGEST:
+        raise invalid_fields(FieldViolation(field="count", description=f"must be 1 to {PREVIEW_LARGEST}"))
+    return count
+
+
+def _change(request: schedule_pb2.UpdateScheduleRequest) -> schedules.ScheduleChange:
+    """Raises InvalidArgument naming every field that has no meaning."""
+    wanted = wanted_fields(request.update_mask.paths, WRITABLE)
+    asked: AskedSchedule = decoded(SCHEDULE_DRAFT, request.schedule, "schedule")
+    when = schedules.When(cron=asked.cron, every_s=asked.every_s, once=asked.once)
+    return schedules.ScheduleChange(
+        name=asked.name if "name" in wanted else None,
+        when=when if wanted & WHEN else None,
+        time_zone=asked.time_zone if "time_zone" in wanted else None,
+        overlap=asked.overlap if "overlap" in wanted else None,
+        catch_up=asked.catch_up if "catch_up" in wanted else None,
+        etag=request.schedule.etag,
+    )

@@ -1,0 +1,222 @@
+"""The composition root: builds every room, wires them, starts them in order and stops them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from control_plane import telemetry
+from control_plane.api.convert import ProtoSpecCodec
+from control_plane.api.desk import Desk
+from control_plane.api.interceptors import Gate
+from control_plane.api.reception import Reception
+from control_plane.api.server import Door, PortTaken
+from control_plane.api.services import add_services
+from control_plane.api.views import Views
+from control_plane.api.watching import Watching
+from control_plane.auth import admin_file
+from control_plane.auth.authenticate import Authenticator
+from control_plane.auth.credentials import CredentialPress
+from control_plane.auth.keyfile import KEY_BYTES, read_or_make_key
+from control_plane.auth.tokens import ENTROPY_BYTES, TokenKind, digest, mint
+from control_plane.auth.vault import FileVault
+from control_plane.clock import Clock, SystemClock
+from control_plane.config import Settings
+from control_plane.dispatch.dispatcher import Dispatcher
+from control_plane.dispatch.sessions import Sessions
+from control_plane.dispatch.sweeper import Sweeper
+from control_plane.lifecycle import clocks, housekeeping, principals
+from control_plane.lifecycle.house import House
+from control_plane.logs.files import FileLogStore
+from control_plane.logs.ingest import Ingest
+from control_plane.logs.ledger import HouseLedger
+from control_plane.logs.tail import Tail
+from control_plane.scheduling.scheduler import Scheduler
+from control_plane.storage.database import Database
+from control_plane.storage.schema import DatabaseTooNew
+from control_plane.storage.sqlite import StateDirectoryInUse
+from control_plane.watch import Watch
+
+log = telemetry.logger("app")
+
+RECONNECT_AFTER_S = 1.0
+RECONNECT_JITTER_S = 5.0
+RUNNER_KEY = "runner.key"
+
+
+class CannotStart(Exception):
+    """Why the server cannot serve, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms:
+    """Everything that runs while the server serves."""
+
+    house: House
+    sessions: Sessions
+    dispatcher: Dispatcher
+    ingest: Ingest
+    tail: Tail
+    store: FileLogStore
+    scheduler: Scheduler
+    desk: Desk
+    door: Door
+
+
+async def serve(
+    settings: Settings, *, clock: Clock | None = None, served: Callable[[str, asyncio.Event], None] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        served: for who runs it inside another program: called with the URL, once the server answers, and the event
+            that ends it; signals are left alone then. By default a line is written to standard error.
+    Raises:
+        CannotStart: in an exception group or by itself; the state directory is in use, the port is taken, …
+    """
+    clock = clock or SystemClock()
+    stop = asyncio.Event()
+    if served is None:
+        telemetry.configure(level=settings.log_level, form=settings.log_format)
+        _on_signals(stop)
+    async with AsyncExitStack() as stack:
+        database = _open_database(settings, clock)
+        stack.push_async_callback(database.close)
+        rooms = await _build(settings, clock, database)
+        stack.callback(rooms.tail.close)
+        await _run(settings, rooms, stop, served or _say)
+    log.info("stopped")
+
+
+def _open_database(settings: Settings, clock: Clock) -> Database:
+    try:
+        return Database.open(settings.state_path, clock)
+    except (StateDirectoryInUse, DatabaseTooNew) as error:
+        raise CannotStart(str(error)) from error
+    except OSError as error:
+        raise CannotStart(f"the state directory {settings.state_dir} cannot be used: {error.strerror}") from error
+
+
+async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
+    state, watch, sessions = settings.state_path, Watch(), Sessions(most=settings.max_sessions)
+    house = House(
+        database=database,
+        clock=clock,
+        watch=watch,
+        codec=ProtoSpecCodec(),
+        vault=FileVault.at(state / "secret.key"),
+        timing=settings.timing(),
+        post=sessions.post,
+    )
+    instance = await housekeeping.prepare(house)
+    ledger, store = HouseLedger(house), FileLogStore(state / "logs", reserve_bytes=settings.disk_reserve_bytes)
+    ingest = Ingest(ledger=ledger, store=store, watch=watch)
+    tail = Tail(ledger=ledger, store=store, watch=watch, clock=clock)
+    dispatcher = Dispatcher(house, sessions)
+    press = _press(settings, clock)
+    authenticator = Authenticator(house, press)
+    views = Views(house, dispatcher.waiting_because)
+    desk = Desk(
+        house=house,
+        settings=settings,
+        sessions=sessions,
+        reception=Reception(house, sessions, ingest),
+        views=views,
+        watching=Watching(house, views),
+        authenticator=authenticator,
+        press=press,
+        tail=tail,
+        version=version("banksman"),
+        instance_id=instance.instance_id,
+        started_at=clock.now(),
+    )
+    door = Door(Gate(authenticator, clock))
+    add_services(door, desk)
+    scheduler = Scheduler(house, ledger, store)
+    return Rooms(
+        house=house,
+        sessions=sessions,
+        dispatcher=dispatcher,
+        ingest=ingest,
+        tail=tail,
+        store=store,
+        scheduler=scheduler,
+        desk=desk,
+        door=door,
+    )
+
+
+def _press(settings: Settings, clock: Clock) -> CredentialPress:
+    try:
+        secret = read_or_make_key(settings.state_path / RUNNER_KEY, clock.token_bytes(KEY_BYTES))
+    except ValueError as error:
+        raise CannotStart(str(error)) from error
+    return CredentialPress(secret, lifetime_s=settings.credential_lifetime_s)
+
+
+async def _run(
+    settings: Settings, rooms: Rooms, stop: asyncio.Event, served: Callable[[str, asyncio.Event], None]
+) -> None:
+    """Start in order, wait, stop in reverse: nobody new, goodbye to runners, then the loops, then the logs."""
+    sweeper = Sweeper(rooms.house, rooms.sessions, stepped=rooms.scheduler.rearm)
+    live = await clocks.load_clocks(rooms.house)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(rooms.ingest.run(), name="log ingest")
+        loops = [
+            group.create_task(rooms.dispatcher.run(), name="dispatcher"),
+            group.create_task(sweeper.run(), name="sweeper"),
+            group.create_task(rooms.scheduler.run(), name="scheduler"),
+        ]
+        try:
+            url = await _open_door(settings, rooms)
+            log.info("serving", url=url, state=settings.state_dir, live_attempts=live)
+            served(url, stop)
+            await stop.wait()
+        finally:
+            await _close_door(settings, rooms)
+            for loop in loops:
+                loop.cancel()
+            rooms.ingest.close()
+
+
+async def _open_door(settings: Settings, rooms: Rooms) -> str:
+    host, port = settings.host_port
+    try:
+        port = await rooms.door.open(host, port)
+    except PortTaken as error:
+        raise CannotStart(str(error)) from error
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+    await _write_admin_file(settings, rooms.house, url)
+    return url
+
+
+async def _write_admin_file(settings: Settings, house: House, url: str) -> None:
+    token = admin_file.stored_token(settings.state_path)
+    if token is None:
+        token = mint(TokenKind.USER, house.clock.token_bytes(ENTROPY_BYTES))
+    await principals.ensure_admin(house, digest(token), "made by the server for the CLI on this host")
+    admin_file.write(settings.state_path, url=url, token=token)
+
+
+async def _close_door(settings: Settings, rooms: Rooms) -> None:
+    log.info("stopping")
+    await rooms.door.refuse()
+    rooms.sessions.goodbye_all(reconnect_after_s=RECONNECT_AFTER_S, jitter_s=RECONNECT_JITTER_S)
+    await rooms.door.close(settings.stop_grace_s)
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+def _say(url: str, stop: asyncio.Event) -> None:
+    sys.stderr.write(f"banksman-server serves {url}\n")
+    sys.stderr.flush()
