@@ -98,6 +98,6 @@ def _due_at(case: Case) -> datetime | None:
         return None
     if run.state is RunState.QUEUED:
         return min((at for at in (run.queue_expires_at, run.deadline) if at is not None), default=None)
-    if attempt is not None and attempt.stop is not None:
-        return None
-    return run.deadline
+    if attempt is None or attempt.lease_epoch != run.lease_epoch:
+        return run.due_at
+    return run.deadline if attempt.stop is None else None

@@ -1,6 +1,6 @@
 """Which queued run goes to which runner, and why the others wait. A pure function of two lists and the refusals."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,11 +25,14 @@ class QueuedRun:
     selectors: tuple[Selector, ...] = ()
     slots: int = 1
     runner: str = ""
+    # Name of a runner that lists an attempt of it under a fence that was never given out: a restored backup. A process
+    # of the run may live there, so it is offered to nobody.
+    withheld_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunnerView:
-    """What placement needs of an enrolled runner. `withheld`: runs it lists under a fence that was never given out."""
+    """What placement needs of an enrolled runner."""
 
     runner_id: RunnerId
     name: str
@@ -40,7 +43,6 @@ class RunnerView:
     connected: bool = True
     draining: bool = False
     revoked: bool = False
-    withheld: Collection[RunId] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Placement:
     waiting: Mapping[RunId, str]
 
 
-def queued_run(run: Run, spec: RunSpec, *, since: datetime) -> QueuedRun:
+def queued_run(run: Run, spec: RunSpec, *, since: datetime, withheld_by: str = "") -> QueuedRun:
     """A run as placement sees it."""
     return QueuedRun(
         run_id=run.id,
@@ -69,6 +71,7 @@ def queued_run(run: Run, spec: RunSpec, *, since: datetime) -> QueuedRun:
         selectors=spec.selectors,
         slots=max(1, spec.slots),
         runner=spec.runner,
+        withheld_by=withheld_by,
     )
 
 
@@ -141,6 +144,10 @@ def place(
         if run.not_before is not None and run.not_before > now:
             waiting[run.run_id] = f"Not before {run.not_before:%Y-%m-%d %H:%M:%S} UTC."
             continue
+        if run.withheld_by:
+            name = run.withheld_by
+            waiting[run.run_id] = f"Runner {name} lists an attempt of it that this control plane does not know."
+            continue
         answer = this.choose(run)
         if isinstance(answer, Match):
             offers.append(answer)
@@ -186,8 +193,6 @@ class _Round:
         return sentence
 
     def _asked(self, run: QueuedRun, view: RunnerView) -> bool:
-        if run.run_id in view.withheld:
-            return False
         return self._refusals.standing(run.run_id, view.runner_id, self._now_s) is None
 
     def _why(self, run: QueuedRun, able: Sequence[RunnerView], asked: Sequence[RunnerView]) -> str:
@@ -206,9 +211,7 @@ class _Round:
 
     def _not_asked(self, run: QueuedRun, view: RunnerView) -> str:
         refusal = self._refusals.standing(run.run_id, view.runner_id, self._now_s)
-        if refusal is None:
-            return f"Runner {view.name} still lists an attempt of it that this control plane does not know."
-        note = refusal.note or "no reason given"
+        note = refusal.note if refusal is not None and refusal.note else "no reason given"
         return f"Runner {view.name} refused it: {note}; it is asked again soon."
 
 

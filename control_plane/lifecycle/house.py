@@ -102,7 +102,7 @@ class House:
     clocks: Clocks = field(init=False)
     refusals: Refusals = field(init=False)
     specs: SpecCache = field(init=False)
-    # Runs that a runner lists under a fence that was never given out: a restored backup. They are not offered to it.
+    # Runs that a runner lists under a fence that was never given out: a restored backup. They are offered to nobody.
     withheld: dict[RunnerId, frozenset[RunId]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

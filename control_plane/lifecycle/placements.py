@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from control_plane.domain.ids import RunnerId
+from control_plane.domain.ids import RunId, RunnerId
 from control_plane.domain.placement import Placement, QueuedRun, RunnerView, place, queued_run
 from control_plane.domain.run import Run
 from control_plane.domain.runner import Runner
@@ -22,10 +22,13 @@ async def decide(house: House, ready: Collection[RunnerId], draining: Collection
 
     def body(conn: Connection) -> tuple[tuple[QueuedRun, ...], tuple[RunnerView, ...]]:
         now = house.clock.now()
-        queued = tuple(_queued(house, conn, run) for run in reads.queued_runs(conn, now, _RUNS_LOOKED_AT))
-        if not queued:
+        runs = reads.queued_runs(conn, now, _RUNS_LOOKED_AT)
+        if not runs:
             return (), ()
-        return queued, tuple(_view(house, runner, ready, draining) for runner in reads.runners(conn))
+        runners = reads.runners(conn)
+        withheld = _withheld(house, runners)
+        queued = tuple(_queued(house, conn, run, withheld.get(run.id, "")) for run in runs)
+        return queued, tuple(_view(runner, ready, draining) for runner in runners)
 
     queued, runners = await house.database.read(body)
     now_s = house.clock.monotonic_s()
@@ -43,13 +46,20 @@ async def next_wake_s(house: House) -> float | None:
     return min((max(0.0, wait_s) for wait_s in waits), default=None)
 
 
-def _queued(house: House, conn: Connection, run: Run) -> QueuedRun:
+def _withheld(house: House, runners: tuple[Runner, ...]) -> dict[RunId, str]:
+    """Runs that may have a process under a fence which this database never gave out, with the runner that says so."""
+    names = {runner.id: runner.name for runner in runners}
+    listed = list(house.withheld.items())
+    return {run_id: names.get(runner_id, runner_id) for runner_id, run_ids in listed for run_id in run_ids}
+
+
+def _queued(house: House, conn: Connection, run: Run, withheld_by: str) -> QueuedRun:
     spec = house.spec(conn, run.spec_sha256)
     since = run.created_at if run.not_before is None else max(run.created_at, run.not_before)
-    return queued_run(run, spec, since=since)
+    return queued_run(run, spec, since=since, withheld_by=withheld_by)
 
 
-def _view(house: House, runner: Runner, ready: Collection[RunnerId], draining: Collection[RunnerId]) -> RunnerView:
+def _view(runner: Runner, ready: Collection[RunnerId], draining: Collection[RunnerId]) -> RunnerView:
     return RunnerView(
         runner_id=runner.id,
         name=runner.name,
@@ -60,5 +70,4 @@ def _view(house: House, runner: Runner, ready: Collection[RunnerId], draining: C
         connected=runner.id in ready,
         draining=runner.draining or runner.id in draining,
         revoked=runner.revoked_at is not None,
-        withheld=house.withheld.get(runner.id, frozenset()),
     )

@@ -159,7 +159,7 @@ def _tell(house: House, answers: Iterable[_Answer]) -> None:
 
 
 def _withhold(house: House, runner_id: RunnerId, verdicts: Iterable[Verdict]) -> None:
-    """Runs that this runner lists under an unknown fence are not offered to it until the entry is gone."""
+    """Runs that this runner lists under an unknown fence are offered to nobody until the entry is gone."""
     unknown: frozenset[RunId] = frozenset(
         verdict.key.run_id for verdict in verdicts if verdict.kind is VerdictKind.UNKNOWN
     )
