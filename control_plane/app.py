@@ -24,7 +24,7 @@ from control_plane.auth.authenticate import Authenticator
 from control_plane.auth.credentials import CredentialPress
 from control_plane.auth.keyfile import KEY_BYTES, read_or_make_key
 from control_plane.auth.tokens import ENTROPY_BYTES, TokenKind, digest, mint
-from control_plane.auth.vault import FileVault
+from control_plane.auth.vault import FileVault, VaultKeyError
 from control_plane.clock import Clock, SystemClock
 from control_plane.config import Settings
 from control_plane.dispatch.dispatcher import Dispatcher
@@ -36,7 +36,6 @@ from control_plane.logs.files import FileLogStore
 from control_plane.logs.ingest import Ingest
 from control_plane.logs.ledger import HouseLedger
 from control_plane.logs.tail import Tail
-from control_plane.scheduling.scheduler import Scheduler
 from control_plane.storage.database import Database
 from control_plane.storage.schema import DatabaseTooNew
 from control_plane.storage.sqlite import StateDirectoryInUse
@@ -47,6 +46,7 @@ log = telemetry.logger("app")
 RECONNECT_AFTER_S = 1.0
 RECONNECT_JITTER_S = 5.0
 RUNNER_KEY = "runner.key"
+SECRET_KEY = "secret.key"
 
 
 class CannotStart(Exception):
@@ -63,7 +63,6 @@ class Rooms:
     ingest: Ingest
     tail: Tail
     store: FileLogStore
-    scheduler: Scheduler
     desk: Desk
     door: Door
 
@@ -137,7 +136,6 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     )
     door = Door(Gate(authenticator, clock))
     add_services(door, desk)
-    scheduler = Scheduler(house, ledger, store)
     return Rooms(
         house=house,
         sessions=sessions,
@@ -145,10 +143,16 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         ingest=ingest,
         tail=tail,
         store=store,
-        scheduler=scheduler,
         desk=desk,
         door=door,
     )
+
+
+def _vault(settings: Settings) -> FileVault:
+    try:
+        return FileVault.at(settings.state_path / SECRET_KEY)
+    except VaultKeyError as error:
+        raise CannotStart(str(error)) from error
 
 
 def _press(settings: Settings, clock: Clock) -> CredentialPress:
@@ -163,14 +167,13 @@ async def _run(
     settings: Settings, rooms: Rooms, stop: asyncio.Event, served: Callable[[str, asyncio.Event], None]
 ) -> None:
     """Start in order, wait, stop in reverse: nobody new, goodbye to runners, then the loops, then the logs."""
-    sweeper = Sweeper(rooms.house, rooms.sessions, stepped=rooms.scheduler.rearm)
+    sweeper = Sweeper(rooms.house, rooms.sessions, stepped=_stepped)
     live = await clocks.load_clocks(rooms.house)
     async with asyncio.TaskGroup() as group:
         group.create_task(rooms.ingest.run(), name="log ingest")
         loops = [
             group.create_task(rooms.dispatcher.run(), name="dispatcher"),
             group.create_task(sweeper.run(), name="sweeper"),
-            group.create_task(rooms.scheduler.run(), name="scheduler"),
         ]
         try:
             url = await _open_door(settings, rooms)
@@ -182,6 +185,10 @@ async def _run(
             for loop in loops:
                 loop.cancel()
             rooms.ingest.close()
+
+
+async def _stepped(step_s: float) -> None:
+    """Nothing that runs here goes by wall time."""
 
 
 async def _open_door(settings: Settings, rooms: Rooms) -> str:
