@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from banksman.v1 import run_pb2
 
@@ -72,3 +74,9 @@ def test_every_code_is_documented() -> None:
     told = banksman("help", "exit-codes").stdout
     for code in ExitCode:
         assert f"{int(code):>4}  {MEANINGS[code]}" in told
+
+
+def test_the_documented_exit_codes_are_those_of_the_program() -> None:
+    page = (Path(__file__).resolve().parents[4] / "docs" / "cli.md").read_text(encoding="utf-8").replace("`", "")
+    for code, meaning in MEANINGS.items():
+        assert f"| {int(code)} | {meaning} |" in page
