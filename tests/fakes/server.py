@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ def spec(*argv: str, **words: Any) -> Any:
     """A spec of one MAIN step."""
     step = spec_pb2.Step(kind=spec_pb2.STEP_KIND_MAIN, command=spec_pb2.Command(argv=list(argv)))
     return spec_pb2.RunSpec(steps=[step], **words)
+
+
+def log_digest(data: bytes) -> str:
+    """SHA-256 over the SHA-256s of 1 MiB blocks."""
+    blocks = (data[at : at + (1 << 20)] for at in range(0, len(data), 1 << 20))
+    return hashlib.sha256(b"".join(hashlib.sha256(block).digest() for block in blocks)).hexdigest()
 
 
 class Server:
