@@ -30,7 +30,15 @@ from control_plane.storage.reads.logs import (
     oldest_logs,
     unsealed_logs,
 )
-from control_plane.storage.reads.resolve import the_principal, the_project, the_run, the_runner, the_schedule, the_task
+from control_plane.storage.reads.resolve import (
+    find_run,
+    the_principal,
+    the_project,
+    the_run,
+    the_runner,
+    the_schedule,
+    the_task,
+)
 from control_plane.storage.reads.runners import find_runner, list_runners, runner, runners
 from control_plane.storage.reads.runs import (
     EventFilter,
@@ -97,6 +105,7 @@ __all__ = [
     "expired_logs",
     "find_principal",
     "find_project",
+    "find_run",
     "find_runner",
     "find_schedule",
     "find_task",

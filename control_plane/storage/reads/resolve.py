@@ -37,16 +37,23 @@ def the_run(connection: Connection, text: str, *, project_id: ProjectId | None, 
 
     With a project, only its runs count. Raises NotFound RUN_NOT_FOUND, InvalidArgument AMBIGUOUS_ID.
     """
-    wanted = text.strip().lower()
-    if wanted == LAST:
-        found = _newest_of(connection, principal_id, project_id)
-    elif _UUID.fullmatch(wanted):
-        found = run(connection, RunId(wanted))
-    else:
-        found = _by_suffix(connection, text, wanted.replace("-", ""), project_id)
-    if found is None or (project_id is not None and found.project_id != project_id):
+    found = find_run(connection, text, project_id=project_id, principal_id=principal_id)
+    if found is None:
         raise NotFound(ErrorCode.RUN_NOT_FOUND, f"There is no run {text!r}.", hint="banksman run list")
     return found
+
+
+def find_run(
+    connection: Connection, text: str, *, project_id: ProjectId | None, principal_id: PrincipalId
+) -> Run | None:
+    """As the_run, but None when there is none."""
+    wanted = text.strip().lower()
+    if wanted == LAST:
+        return _newest_of(connection, principal_id, project_id)
+    if not _UUID.fullmatch(wanted):
+        return _by_suffix(connection, text, wanted.replace("-", ""), project_id)
+    found = run(connection, RunId(wanted))
+    return found if found is None or project_id in (None, found.project_id) else None
 
 
 def _newest_of(connection: Connection, principal_id: PrincipalId, project_id: ProjectId | None) -> Run | None:

@@ -151,8 +151,8 @@ def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, 
 
 
 def active_runs_of_task(connection: Connection, task_id: TaskId) -> tuple[RunId, ...]:
-    query = select(RUNS.c.id).where(RUNS.c.task_id == task_id, text(ACTIVE_RUN)).order_by(RUNS.c.id)
-    return tuple(RunId(row[0]) for row in connection.execute(query))
+    """Oldest first."""
+    return _ids(connection, select(RUNS.c.id).where(RUNS.c.task_id == task_id, text(ACTIVE_RUN)))
 
 
 def waiting_runs_of_deleted_tasks(connection: Connection, limit: int) -> tuple[RunId, ...]:
@@ -166,15 +166,19 @@ def waiting_runs_of_deleted_tasks(connection: Connection, limit: int) -> tuple[R
             TASKS.c.deleted_at.is_not(None),
             or_(RUNS.c.state == str(RunState.QUEUED), and_(RUNS.c.state == str(RunState.ASSIGNED), offered)),
         )
-        .order_by(RUNS.c.id)
         .limit(limit)
     )
-    return tuple(RunId(row[0]) for row in connection.execute(query))
+    return _ids(connection, query)
 
 
 def active_runs_of_schedule(connection: Connection, schedule_id: ScheduleId) -> tuple[RunId, ...]:
-    query = select(RUNS.c.id).where(RUNS.c.schedule_id == schedule_id, text(ACTIVE_RUN)).order_by(RUNS.c.id)
-    return tuple(RunId(row[0]) for row in connection.execute(query))
+    """Oldest first."""
+    return _ids(connection, select(RUNS.c.id).where(RUNS.c.schedule_id == schedule_id, text(ACTIVE_RUN)))
+
+
+def _ids(connection: Connection, query: Select[Any]) -> tuple[RunId, ...]:
+    # Sorted here: asked to sort, the planner would read all runs in order instead of the few that are active.
+    return tuple(sorted(RunId(row[0]) for row in connection.execute(query)))
 
 
 def attempt(connection: Connection, key: AttemptKey) -> Attempt | None:

@@ -67,12 +67,19 @@ def upgrade() -> None:
     op.create_index(
         "ix_runs_active",
         "runs",
-        ["id"],
+        ["task_id", "state", "id"],
         unique=False,
         sqlite_where=sa.text("state IN ('QUEUED', 'ASSIGNED', 'RUNNING', 'CANCELLING')"),
         postgresql_where=sa.text("state IN ('QUEUED', 'ASSIGNED', 'RUNNING', 'CANCELLING')"),
     )
-    op.create_index("ix_runs_completed", "runs", ["completed_at"], unique=False)
+    op.create_index(
+        "ix_runs_completed",
+        "runs",
+        ["completed_at"],
+        unique=False,
+        sqlite_where=sa.text("completed_at IS NOT NULL"),
+        postgresql_where=sa.text("completed_at IS NOT NULL"),
+    )
     op.create_index("ix_runs_created_by", "runs", ["created_by", "id"], unique=False)
     op.create_index(
         "ix_runs_due",
@@ -100,8 +107,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'QUEUED'"),
         postgresql_where=sa.text("state = 'QUEUED'"),
     )
-    op.create_index("ix_runs_retry_of", "runs", ["retry_of"], unique=False)
-    op.create_index("ix_runs_schedule", "runs", ["schedule_id", "id"], unique=False)
+    op.create_index(
+        "ix_runs_schedule",
+        "runs",
+        ["schedule_id", "state", "id"],
+        unique=False,
+        sqlite_where=sa.text("schedule_id IS NOT NULL"),
+        postgresql_where=sa.text("schedule_id IS NOT NULL"),
+    )
     op.create_index(
         "ix_runs_settled",
         "runs",
@@ -112,7 +125,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_runs_short_id"), "runs", ["short_id"], unique=False)
     op.create_index(op.f("ix_runs_spec_sha256"), "runs", ["spec_sha256"], unique=False)
-    op.create_index("ix_runs_task", "runs", ["task_id", "id"], unique=False)
+    op.create_index(
+        "ix_runs_task",
+        "runs",
+        ["task_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("task_id IS NOT NULL"),
+        postgresql_where=sa.text("task_id IS NOT NULL"),
+    )
     op.create_table(
         "spec_secrets",
         sa.Column("sha256", sa.Text(), nullable=False),
