@@ -10,6 +10,7 @@ from runner_agent.domain.attempt_table import ATTEMPT_TABLE, Act, Cue, move
 from runner_agent.domain.held import LIVE, OVER, Phase
 
 P, C, A = Phase, Cue, Act
+MAY_END = (P.FORKING, P.RUNNING, P.STOPPING, P.ENDING, P.UNKNOWN_SHIM)
 
 # The whole truth, written a second time and in another form: cue by cue. What is not here moves nothing.
 EXPECTED: dict[Cue, dict[Phase, tuple[Phase, tuple[Act, ...]]]] = {
@@ -77,14 +78,8 @@ EXPECTED: dict[Cue, dict[Phase, tuple[Phase, tuple[Act, ...]]]] = {
         P.RUNNING: (P.STOPPING, (A.TELL_STOP,)),
         P.STOPPING: (P.STOPPING, (A.TELL_STOP,)),
     },
-    C.ENDED: {
-        phase: (P.EXITED, (A.TELL_EXIT,))
-        for phase in (P.FORKING, P.RUNNING, P.STOPPING, P.ENDING, P.UNKNOWN_SHIM)
-    },
-    C.NEVER_STARTED: {
-        phase: (P.UNSTARTED, (A.TELL_EXIT,))
-        for phase in (P.FORKING, P.RUNNING, P.STOPPING, P.ENDING, P.UNKNOWN_SHIM)
-    },
+    C.ENDED: dict.fromkeys(MAY_END, (P.EXITED, (A.TELL_EXIT,))),
+    C.NEVER_STARTED: dict.fromkeys(MAY_END, (P.UNSTARTED, (A.TELL_EXIT,))),
     C.FORGOTTEN: {P.FORGETTING: (P.FORGETTING, (A.DROP,))},
     C.SHUT_DOWN: {
         P.ACCEPTING: (P.FORGETTING, (A.REFUSE_DRAINING, A.FORGET)),
