@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 from control_plane import telemetry
@@ -33,9 +34,11 @@ from control_plane.dispatch.sweeper import Sweeper
 from control_plane.lifecycle import clocks, housekeeping, principals
 from control_plane.lifecycle.house import House
 from control_plane.logs.files import FileLogStore
+from control_plane.logs.housekeeping import LogHousekeeping, LogRetention
 from control_plane.logs.ingest import Ingest
 from control_plane.logs.ledger import HouseLedger
 from control_plane.logs.tail import Tail
+from control_plane.scheduling.scheduler import Chore, Scheduler
 from control_plane.storage.database import Database
 from control_plane.storage.schema import DatabaseTooNew
 from control_plane.storage.sqlite import StateDirectoryInUse
@@ -63,6 +66,7 @@ class Rooms:
     ingest: Ingest
     tail: Tail
     store: FileLogStore
+    scheduler: Scheduler
     desk: Desk
     door: Door
 
@@ -87,6 +91,7 @@ async def serve(
         database = _open_database(settings, clock)
         stack.push_async_callback(database.close)
         rooms = await _build(settings, clock, database)
+        stack.callback(rooms.store.close)
         stack.callback(rooms.tail.close)
         await _run(settings, rooms, stop, served or _say)
     log.info("stopped")
@@ -143,8 +148,23 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         ingest=ingest,
         tail=tail,
         store=store,
+        scheduler=Scheduler(house, _chores(settings, house, ingest, ledger, store)),
         desk=desk,
         door=door,
+    )
+
+
+def _chores(
+    settings: Settings, house: House, ingest: Ingest, ledger: HouseLedger, store: FileLogStore
+) -> tuple[Chore, ...]:
+    """What keeps the state directory from growing for ever."""
+    retention = LogRetention(keep_s=settings.log_keep_s, keep_bytes=settings.log_keep_bytes)
+    logs = LogHousekeeping(ledger=ledger, store=store, take_sealed=ingest.take_sealed, retention=retention)
+    keep = housekeeping.Keep(request_ids_s=house.timing.request_id_kept_s, runs_s=settings.run_keep_s)
+    return (
+        Chore(name="compress logs", every_s=30.0, run=logs.compress),
+        Chore(name="remove old logs", every_s=600.0, run=logs.remove_old),
+        Chore(name="remove old rows", every_s=600.0, run=partial(housekeeping.sweep, house, keep)),
     )
 
 
@@ -167,13 +187,14 @@ async def _run(
     settings: Settings, rooms: Rooms, stop: asyncio.Event, served: Callable[[str, asyncio.Event], None]
 ) -> None:
     """Start in order, wait, stop in reverse: nobody new, goodbye to runners, then the loops, then the logs."""
-    sweeper = Sweeper(rooms.house, rooms.sessions, stepped=_stepped)
+    sweeper = Sweeper(rooms.house, rooms.sessions, stepped=rooms.scheduler.rearm)
     live = await clocks.load_clocks(rooms.house)
     async with asyncio.TaskGroup() as group:
         group.create_task(rooms.ingest.run(), name="log ingest")
         loops = [
             group.create_task(rooms.dispatcher.run(), name="dispatcher"),
             group.create_task(sweeper.run(), name="sweeper"),
+            group.create_task(rooms.scheduler.run(), name="scheduler"),
         ]
         try:
             url = await _open_door(settings, rooms)
@@ -185,10 +206,6 @@ async def _run(
             for loop in loops:
                 loop.cancel()
             rooms.ingest.close()
-
-
-async def _stepped(step_s: float) -> None:
-    """Nothing that runs here goes by wall time."""
 
 
 async def _open_door(settings: Settings, rooms: Rooms) -> str:
