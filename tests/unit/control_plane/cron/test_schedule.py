@@ -1,0 +1,188 @@
+"""Schedules: what is refused, the next instants, and what becomes of those that were missed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from control_plane.domain.ids import PrincipalId, ProjectId, ScheduleId, TaskId
+from control_plane.domain.schedule import (
+    LATE_AFTER_S,
+    MISSED_CAP,
+    CatchUpPolicy,
+    FiringPlan,
+    Schedule,
+    ScheduleDraft,
+    next_fire_at,
+    plan_firing,
+    preview,
+    validate_when,
+)
+
+BORN = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def schedule(**changes: object) -> Schedule:
+    base: dict[str, object] = {
+        "id": ScheduleId("s"), "project_id": ProjectId("p"), "name": "nightly", "task_id": TaskId("t"),
+        "created_by": PrincipalId("u"), "created_at": BORN, "updated_at": BORN, "etag": "1",
+    }  # fmt: skip
+    made = Schedule(**(base | changes))  # type: ignore[arg-type]
+    return made if "next_fire_at" in changes else replace(made, next_fire_at=next_fire_at(made, BORN))
+
+
+def at(seconds: float) -> datetime:
+    return BORN + timedelta(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("draft", "fields"),
+    [
+        ({}, ["when"]),
+        ({"cron": "* * * * *", "every_s": 5.0}, ["when"]),
+        ({"cron": "61 * * * *"}, ["cron"]),
+        ({"every_s": 0.999}, ["every"]),
+        ({"every_s": 1.0}, []),
+        ({"every_s": 366 * 86_400.0}, []),
+        ({"every_s": 366 * 86_400.0 + 1}, ["every"]),
+        ({"every_s": -5.0}, ["every"]),
+        ({"every_s": float("nan")}, ["every"]),
+        ({"once": at(0)}, ["once"]),
+        ({"once": at(1)}, []),
+        ({"cron": "@daily", "time_zone": "Europe/Berlin"}, []),
+        ({"cron": "@daily", "time_zone": "Mars/Olympus"}, ["time_zone"]),
+        ({"cron": "@daily", "time_zone": ""}, ["time_zone"]),
+        ({"cron": "@daily", "time_zone": "../etc/passwd"}, ["time_zone"]),
+        ({"cron": "@daily", "time_zone": "right/UTC"}, ["time_zone"]),
+        (
+            {"cron": "* *", "once": at(-1), "every_s": 0.0, "time_zone": "x"},
+            ["when", "cron", "every", "once", "time_zone"],
+        ),
+    ],
+)
+def test_everything_that_is_wrong_is_named_at_once(draft: dict[str, object], fields: list[str]) -> None:
+    violations = validate_when(ScheduleDraft(**draft), now=BORN)  # type: ignore[arg-type]
+    assert [violation.field for violation in violations] == [f"schedule.{field}" for field in fields]
+
+
+def test_an_interval_counts_from_the_birth_of_its_schedule() -> None:
+    every = schedule(every_s=90.0)
+    assert every.next_fire_at == at(90)
+    assert next_fire_at(every, at(90)) == at(180)
+    assert next_fire_at(every, at(179.999999)) == at(180)
+    assert next_fire_at(every, at(-1000)) == at(90)
+    assert next_fire_at(every, at(90 * 10_000_000)) == at(90 * 10_000_001)
+
+
+@given(every_s=st.floats(1.0, 1e6), after_s=st.floats(0, 1e9))
+def test_intervals_do_not_drift(every_s: float, after_s: float) -> None:
+    every = schedule(every_s=every_s)
+    found = next_fire_at(every, at(after_s))
+    assert found is not None
+    assert found > at(after_s)
+    step = timedelta(seconds=every_s)
+    assert found - step <= at(after_s)
+    assert (found - BORN) % step == timedelta(0)
+
+
+def test_once_fires_once() -> None:
+    once = schedule(once=at(10))
+    assert once.next_fire_at == at(10)
+    assert next_fire_at(once, at(10)) is None
+    assert plan_firing(once, at(11)) == FiringPlan(fire_at=at(10), missed=0, missed_from=None, next_fire_at=None)
+
+
+def test_a_preview_is_what_will_fire() -> None:
+    draft = ScheduleDraft(every_s=60.0)
+    assert preview(draft, anchor=BORN, after=BORN, count=3) == (at(60), at(120), at(180))
+    assert preview(ScheduleDraft(once=at(5)), anchor=BORN, after=BORN, count=10) == (at(5),)
+    assert len(preview(ScheduleDraft(cron="@daily", time_zone="Asia/Tokyo"), anchor=BORN, after=BORN, count=100)) == 100
+
+
+def test_what_is_not_due_is_left_alone() -> None:
+    every = schedule(every_s=60.0)
+    assert plan_firing(every, at(59)) == FiringPlan(fire_at=None, missed=0, missed_from=None, next_fire_at=at(60))
+    assert plan_firing(replace(every, paused=True), at(61)).fire_at is None
+
+
+@pytest.mark.parametrize("policy", list(CatchUpPolicy))
+def test_what_is_merely_late_fires_one_by_one_under_any_policy(policy: CatchUpPolicy) -> None:
+    every = schedule(every_s=10.0, catch_up=policy)
+    fired = []
+    while True:
+        plan = plan_firing(every, at(45))
+        if plan.fire_at is None:
+            break
+        assert plan.missed == 0
+        fired.append(plan.fire_at)
+        every = replace(every, next_fire_at=plan.next_fire_at)
+    assert fired == [at(10), at(20), at(30), at(40)]
+
+
+def test_missed_instants_are_passed_over_and_counted() -> None:
+    every = schedule(every_s=100.0, catch_up=CatchUpPolicy.SKIP)
+    plan = plan_firing(every, at(1_010))
+    assert plan == FiringPlan(fire_at=at(1_000), missed=9, missed_from=at(100), next_fire_at=at(1_100))
+    plan = plan_firing(every, at(1_070))
+    assert plan == FiringPlan(fire_at=None, missed=10, missed_from=at(100), next_fire_at=at(1_100))
+
+
+def test_one_run_makes_up_for_all_that_were_missed() -> None:
+    every = schedule(every_s=100.0, catch_up=CatchUpPolicy.ONE)
+    plan = plan_firing(every, at(1_010))
+    assert plan == FiringPlan(fire_at=at(900), missed=8, missed_from=at(100), next_fire_at=at(1_000))
+    plan = plan_firing(every, at(1_070))
+    assert plan == FiringPlan(fire_at=at(1_000), missed=9, missed_from=at(100), next_fire_at=at(1_100))
+    once = schedule(once=at(10), catch_up=CatchUpPolicy.ONE)
+    plan = plan_firing(once, at(10_000))
+    assert plan == FiringPlan(fire_at=at(10), missed=0, missed_from=at(10), next_fire_at=None)
+
+
+def test_a_missed_once_that_is_not_made_up_for_is_over() -> None:
+    once = schedule(once=at(10))
+    plan = plan_firing(once, at(10_000))
+    assert plan == FiringPlan(fire_at=None, missed=1, missed_from=at(10), next_fire_at=None)
+
+
+def test_years_of_absence_cost_little() -> None:
+    years = timedelta(days=3_650)
+    every_second = schedule(every_s=1.0, catch_up=CatchUpPolicy.ONE)
+    plan = plan_firing(every_second, BORN + years)
+    assert plan.missed == MISSED_CAP - 1
+    assert plan.fire_at == BORN + years - timedelta(seconds=LATE_AFTER_S + 1)
+    yearly = schedule(cron="0 0 29 2 *", catch_up=CatchUpPolicy.ONE)
+    assert plan_firing(yearly, BORN + years).fire_at == datetime(2032, 2, 29, tzinfo=UTC)
+    minutely = schedule(cron="* * * * *", catch_up=CatchUpPolicy.ONE)
+    plan = plan_firing(minutely, BORN + years)
+    assert plan.fire_at == BORN + years - timedelta(seconds=120)
+    assert plan.next_fire_at == BORN + years - timedelta(seconds=60)
+
+
+@given(
+    every_s=st.sampled_from([1.0, 7.0, 45.0, 61.0, 3_600.0]),
+    policy=st.sampled_from(list(CatchUpPolicy)),
+    pauses=st.lists(st.floats(0.1, 900.0), min_size=1, max_size=12),
+)
+def test_every_instant_is_fired_at_most_once_or_counted_as_missed(
+    every_s: float, policy: CatchUpPolicy, pauses: list[float]
+) -> None:
+    """A server that looks at odd moments: instants in order, none twice, none forgotten."""
+    every = schedule(every_s=every_s, catch_up=policy)
+    now, fired, accounted = 0.0, [], 0
+    for pause in pauses:
+        now += pause
+        while every.next_fire_at is not None and every.next_fire_at <= at(now):
+            plan = plan_firing(every, at(now))
+            fired += [plan.fire_at] if plan.fire_at else []
+            accounted += plan.missed + (plan.fire_at is not None)
+            assert plan.missed < MISSED_CAP - 1 or every_s == 1.0
+            every = replace(every, next_fire_at=plan.next_fire_at)
+    assert fired == sorted(set(fired))
+    if every_s > 5:
+        assert accounted == int(now // every_s)
+    if policy is CatchUpPolicy.ONE and now >= every_s:
+        assert fired
