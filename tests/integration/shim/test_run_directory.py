@@ -1,0 +1,132 @@
+"""Run directories: acceptance, scans, quarantine and release, without any process."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from runner_agent.execution.run_directory import Standing, StateDirectory, StillLive
+from runner_agent.shim import files
+from runner_agent.shim.messages import Outcome
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> StateDirectory:
+    """A fresh state directory."""
+    return StateDirectory.open(tmp_path / "state")
+
+
+def test_its_id_is_made_once_and_stays(tmp_path: Path) -> None:
+    first = StateDirectory.open(tmp_path / "state")
+    first.close()
+    second = StateDirectory.open(tmp_path / "state")
+    other = StateDirectory.open(tmp_path / "other")
+    assert first.id == second.id != other.id
+    assert len(first.id) == 32
+
+
+def test_an_acceptance_is_listed_untouched_however_often_one_looks(state: StateDirectory) -> None:
+    path = state.accept("run", 7, {"slots": 3})
+    assert state.accept("run", 7, {"slots": 4}) == path
+    for _ in range(2):
+        (entry,) = state.scan()
+        assert (entry.standing, entry.run_id, entry.epoch, entry.details) == (Standing.ACCEPTED, "run", 7, {"slots": 3})
+    assert not (path / "tombstone").exists()
+
+
+def test_an_acceptance_that_was_never_finished_is_none(state: StateDirectory) -> None:
+    (state.runs / "run.1").mkdir()
+    assert state.scan() == ()
+    assert not (state.runs / "run.1").exists()
+
+
+def test_a_prepared_attempt_without_identity_was_not_started_and_never_will_be(state: StateDirectory) -> None:
+    path = state.accept("run", 1, {})
+    files.write_once(str(path), "spec", b"{}")
+    (entry,) = state.scan()
+    assert entry.record is not None
+    assert (entry.standing, entry.record.outcome) == (Standing.EXITED, Outcome.NOT_STARTED)
+    assert (path / "tombstone").exists()
+    assert state.scan()[0].record == entry.record
+
+
+def test_a_held_lock_is_a_live_attempt_and_is_not_released(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runner_agent.execution.run_directory.RELEASE_WAIT_S", 0.0)
+    path = state.accept("run", 1, {})
+    lock = files.try_lock(str(path / "lock"))
+    assert lock is not None
+    assert state.scan()[0].standing is Standing.LIVE
+    with pytest.raises(StillLive):
+        state.release("run", 1)
+    os.close(lock)
+    state.release("run", 1)
+    state.release("run", 1)
+    assert state.scan() == ()
+    assert sorted(entry.name for entry in state.runs.iterdir()) == ["quarantine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("accept", b"{"), ("exit", b"[]"), ("exit", b'{"version": 9}'), ("identity", b'{"pid": 1}')]
+)
+def test_what_cannot_be_read_is_set_aside_with_a_message(state: StateDirectory, name: str, content: bytes) -> None:
+    path = state.accept("run", 5, {})
+    (path / name).write_bytes(content)
+    good = state.accept("run", 6, {})
+    entries = {(entry.run_id, entry.epoch): entry for entry in state.scan()}
+    assert entries["run", 6].path == good
+    aside = entries["run", 5]
+    assert (aside.standing, aside.path.parent.name) == (Standing.QUARANTINED, "quarantine")
+    assert aside.message
+    assert not path.exists()
+    again = {(entry.run_id, entry.epoch): entry for entry in state.scan()}
+    assert again["run", 5].message == aside.message
+    state.accept("run", 5, {})  # a namesake later finds its place free
+    (state.path_of("run", 5) / "accept").write_bytes(b"{")
+    assert [entry.standing for entry in state.scan()].count(Standing.QUARANTINED) == 2
+
+
+def test_strange_names_are_set_aside_too(state: StateDirectory) -> None:
+    (state.runs / "stray").write_text("a file")
+    (state.runs / "no-epoch").mkdir()
+    (state.runs / "no-epoch" / "spec").write_text("{}")
+    assert {(entry.path.name, entry.standing) for entry in state.scan()} == {
+        ("stray", Standing.QUARANTINED), ("no-epoch", Standing.QUARANTINED),
+    }  # fmt: skip
+
+
+def test_a_live_attempt_is_never_moved(state: StateDirectory) -> None:
+    path = state.accept("run", 1, {})
+    (path / "accept").write_bytes(b"{")
+    lock = files.try_lock(str(path / "lock"))
+    (entry,) = state.scan()
+    assert (entry.standing, entry.path, entry.epoch) == (Standing.LIVE, path, 1)
+    assert lock is not None
+    os.close(lock)
+
+
+def test_a_full_disk_sets_nothing_aside(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = state.accept("run", 1, {})
+    files.write_once(str(path), "spec", b"{}")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_once", full)
+        (entry,) = state.scan()
+    assert (entry.standing, entry.path) == (Standing.QUARANTINED, path)
+    (entry,) = state.scan()
+    assert entry.standing is Standing.EXITED
+
+
+def test_a_half_removed_directory_is_removed(state: StateDirectory) -> None:
+    gone = state.runs / ".gone-run.1"
+    gone.mkdir()
+    (gone / "spool.0").write_text("x")
+    assert state.scan() == ()
+    assert not gone.exists()
