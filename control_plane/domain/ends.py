@@ -13,7 +13,7 @@ from control_plane.domain.retry import infra_left, next_try_at, retried_when_los
 from control_plane.domain.run import RunEvent, RunState
 from control_plane.domain.session import ExitOutcome, ExitRecord
 from control_plane.domain.spec import RETRY_ON_FAILED, RETRY_ON_TIMEOUT
-from control_plane.domain.stops import cancelled, end_if_task_deleted, with_stop
+from control_plane.domain.stops import cancelled, end_if_task_deleted, stopped_by_host
 
 UNPROVEN = "not tried again: its process tree is not proven empty"
 
@@ -115,7 +115,7 @@ def _ended(case: Case, record: ExitRecord, at: Instant) -> Case:
         by_host = record.stopped_by
         if by_host is None or by_host in STOPS_BY_CANCEL or by_host not in STOPS_BY_TIMEOUT | STOPS_BY_RUNNER:
             return _ended_by_itself(case, record, at)
-        case = with_stop(case, by_host, at.now, told_by_host=True)
+        case = stopped_by_host(case, by_host, record, at.now)
     stop = case.live.stop
     reason = Reason.PROTOCOL_ERROR if stop is None else stop.reason
     if reason in STOPS_BY_CANCEL:

@@ -10,7 +10,7 @@ from control_plane.domain.history import RunEventType
 from control_plane.domain.limits import DEFAULT_STOP_SIGNAL
 from control_plane.domain.reason import Reason, sentence
 from control_plane.domain.run import RUN_TERMINAL, RunEvent, RunState
-from control_plane.domain.session import Stop, StopStatus, Withdraw
+from control_plane.domain.session import ExitRecord, Stop, StopStatus, Withdraw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +119,22 @@ def stop_progressed(case: Case, status: StopStatus, now: datetime) -> Case:
     return case.record(RunEventType.STOP_PROGRESSED, now, reason=record.reason, note=status.phase)
 
 
-def with_stop(case: Case, reason: Reason, now: datetime, *, told_by_host: bool = False) -> Case:
-    """STOP_REQUESTED by the exit record's own word: a later phase implies the earlier one."""
-    order = CancelOrder(reason=reason)
-    case = _order_stop(case, order, now)
-    record = case.live.stop
-    if told_by_host and record is not None:
-        case = replace(case, attempt=replace(case.live, stop=replace(record, phase=StopPhase.RECEIVED)))
+def stopped_by_host(case: Case, reason: Reason, record: ExitRecord, now: datetime) -> Case:
+    """STOP_REQUESTED by the exit record's own word: a later phase implies the earlier ones."""
+    case = _order_stop(case, CancelOrder(reason=reason), now)
+    stop = case.live.stop
+    if stop is None:
+        raise ValueError(f"attempt {case.live.key} has no stop")
+    phase = StopPhase.SIGNALLED if record.killed_at is None else StopPhase.KILLED
+    stop = replace(
+        stop,
+        phase=phase,
+        requested_at=record.signalled_at or stop.requested_at,
+        signalled_at=record.signalled_at,
+        killed_at=record.killed_at,
+        survivors=record.survivors_killed,
+    )
+    case = replace(case, attempt=replace(case.live, stop=stop))
     return case.record(RunEventType.STOP_REQUESTED, now, reason=reason)
 
 

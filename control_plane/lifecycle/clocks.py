@@ -1,5 +1,6 @@
 """What the clocks do when they ring: offers, starts, stops, losses, queue timeouts and deadlines."""
 
+import asyncio
 from collections.abc import Callable
 from functools import partial
 
@@ -16,8 +17,11 @@ from control_plane.lifecycle.attempts import withdraw
 from control_plane.lifecycle.house import House, load, load_newest, store
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
+from control_plane.telemetry import logger
 
-_RUNS_A_VERB = 20
+log = logger("lifecycle")
+
+_RUNS_A_VERB = 64
 _ALARMS_A_TICK = 500
 
 
@@ -38,9 +42,19 @@ async def load_clocks(house: House) -> int:
 
 async def tick(house: House, period_s: float = 1.0) -> None:
     """Once a second: everything whose time has come. What fails is rung again at the next tick."""
-    for alarm in house.clocks.tick(house.clock.monotonic_s(), period_s)[:_ALARMS_A_TICK]:
-        await _answer(house, alarm)
+    alarms = house.clocks.tick(house.clock.monotonic_s(), period_s)[:_ALARMS_A_TICK]
+    async with asyncio.TaskGroup() as group:
+        for alarm in alarms:
+            group.create_task(_guarded(house, alarm), name=f"{alarm.ring} {alarm.key.run_id}")
     await _due(house)
+
+
+async def _guarded(house: House, alarm: Alarm) -> None:
+    """Side by side, so that they share a commit; one that fails keeps nobody else from ringing."""
+    try:
+        await _answer(house, alarm)
+    except Exception:  # the others' clocks must go on
+        log.exception("an alarm failed", ring=str(alarm.ring), run=alarm.key.run_id, epoch=alarm.key.lease_epoch)
 
 
 async def _answer(house: House, alarm: Alarm) -> None:
@@ -106,23 +120,38 @@ async def _stop_again(house: House, key: AttemptKey) -> None:
 
 async def _due(house: House) -> None:
     """Queue timeouts and deadlines. Their bases are instants that were promised to people, so they go by wall time."""
+    failed: set[RunId] = set()
     while True:
-        due = await house.database.read(lambda conn: reads.due_runs(conn, house.clock.now(), _RUNS_A_VERB))
+        most = _RUNS_A_VERB + len(failed)
+        found = await house.database.read(partial(reads.due_runs, now=house.clock.now(), limit=most))
+        due = tuple(run_id for run_id in found if run_id not in failed)
         if not due:
             return
-        moved = await house.database.write(partial(_pass_due, house, due), name="due", after=house.told)
-        if len(due) < _RUNS_A_VERB or not moved:
-            return
+        failed |= await _pass_each(house, due)
 
 
-def _pass_due(house: House, due: tuple[RunId, ...], conn: Connection) -> tuple[Case, ...]:
-    cases = []
-    for run_id in due:
-        before = load_newest(house, conn, run_id)
-        after = None if before is None else _past_due(house, before)
-        if before is not None and after is not None and after != before:
-            cases.append(store(conn, before, after))
-    return tuple(cases)
+async def _pass_each(house: House, due: tuple[RunId, ...]) -> set[RunId]:
+    """The runs that could not be moved: they are tried again at the next tick, and hold nobody else up."""
+
+    async def one(run_id: RunId) -> bool:
+        try:
+            cases = await house.database.write(partial(_pass_due, house, run_id), name="due", after=house.told)
+        except Exception:  # the others' deadlines must be kept
+            log.exception("a run past its time could not be ended", run=run_id)
+            return False
+        return bool(cases)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {run_id: group.create_task(one(run_id), name=f"due {run_id}") for run_id in due}
+    return {run_id for run_id, task in tasks.items() if not task.result()}
+
+
+def _pass_due(house: House, run_id: RunId, conn: Connection) -> tuple[Case, ...]:
+    before = load_newest(house, conn, run_id)
+    after = None if before is None else _past_due(house, before)
+    if before is None or after is None or after == before:
+        return ()
+    return (store(conn, before, after),)
 
 
 def _past_due(house: House, case: Case) -> Case:

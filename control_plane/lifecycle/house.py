@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 
 from control_plane.clock import Clock
 from control_plane.domain import limits
-from control_plane.domain.attempt import Attempt, AttemptState
+from control_plane.domain.attempt import Attempt
 from control_plane.domain.case import Case
 from control_plane.domain.clocks import Clocks
 from control_plane.domain.ends import Instant
 from control_plane.domain.errors import Aborted, ErrorCode, PermissionDenied
+from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId
 from control_plane.domain.placement import Refusals
 from control_plane.domain.ports import SpecCodec, Vault
@@ -135,7 +136,7 @@ class House:
         """A refused offer, and one that was not answered, keeps its runner from being asked again at once."""
         if not case.run.is_active:
             self.refusals.forget(case.run.id)
-        elif attempt.state is AttemptState.REJECTED and case.run.state is RunState.QUEUED:
+        elif any(event.type is RunEventType.RETURNED for event in case.events):
             note = attempt.error_message or str(attempt.reason or "")
             self.refusals.add(case.run.id, attempt.runner_id, note, now_s)
 

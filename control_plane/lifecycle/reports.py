@@ -10,6 +10,7 @@ from control_plane.domain.ends import Instant, start_failed_by_server
 from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
 from control_plane.domain.protocol import (
     Judgement,
+    evidence_fence,
     judge,
     judge_exited,
     judge_reply,
@@ -78,14 +79,15 @@ async def attempt_event(house: House, holder: Holder, report: AttemptEventReport
 
 
 async def stop_status(house: House, holder: Holder, report: StopStatus) -> None:
-    await _report(house, holder, report.key, partial(judge_stop_status, report))
-    house.clocks.stop_heard(report.key, house.clock.monotonic_s())
+    answer = await _report(house, holder, report.key, partial(judge_stop_status, report))
+    if answer.after is not None and evidence_fence(answer.after, holder):
+        house.clocks.stop_heard(report.key, house.clock.monotonic_s())
 
 
 _Judge = Callable[[Holder, Case | None, Instant], Judgement]
 
 
-async def _report(house: House, holder: Holder, key: AttemptKey, judged: _Judge) -> None:
+async def _report(house: House, holder: Holder, key: AttemptKey, judged: _Judge) -> _Answer:
     """One report: judged and stored in one transaction, then answered through the runner's session."""
 
     def body(conn: Connection) -> _Answer:
@@ -97,7 +99,7 @@ async def _report(house: House, holder: Holder, key: AttemptKey, judged: _Judge)
         if message is not None:
             house.post(holder.runner_id, message)
 
-    await house.database.write(body, name="report", after=after)
+    return await house.database.write(body, name="report", after=after)
 
 
 async def _held(house: House, holder: Holder, entries: Sequence[HeldAttempt]) -> tuple[Verdict, ...]:
