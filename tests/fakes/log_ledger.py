@@ -109,4 +109,4 @@ class MemoryLedger:
 
     def _check(self) -> None:
         if self.broken:
-            raise Unavailable(ErrorCode.DATABASE_UNAVAILABLE)
+            raise Unavailable(ErrorCode.STORAGE_UNAVAILABLE)
