@@ -118,7 +118,7 @@ class Scheduler:
         self._armed = {
             name: instant for name, instant in wanted.items() if instant is not None and self._due.get(name) != instant
         }
-        self._alarms.arm(self._armed)
+        await self._alarms.arm(dict(self._armed))
 
     def _rang(self, name: str) -> None:
         instant = self._armed.pop(name, None)
