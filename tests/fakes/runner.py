@@ -56,9 +56,8 @@ class Stream:
         """Write one message, e.g. send(heartbeat=pb.Heartbeat(seq=1))."""
         await self.call.write(pb.SessionRequest(**message))
 
-    async def end(self) -> None:
-        """Half-close, and wait for the server's end."""
-        await self.call.done_writing()
+    async def gone(self) -> None:
+        """Wait for the stream's end."""
         async with asyncio.timeout(PATIENCE_S):
             await self.ended.wait()
 
