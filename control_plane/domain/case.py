@@ -76,7 +76,8 @@ def concluded(case: Case, now: datetime) -> Case:
     """
     run = case.run
     if run.state not in RUN_TERMINAL:
-        return replace(case, run=replace(run, due_at=_due_at(case)))
+        due_at = _due_at(case)
+        return case if due_at == run.due_at else replace(case, run=replace(run, due_at=due_at))
     run = replace(run, due_at=None)
     assigned = [each for each in (*case.others, *_newest(case)) if each.assigned_at is not None]
     confirmed = run.state is not RunState.SKIPPED and all(each.kill_confirmed for each in assigned)

@@ -30,22 +30,31 @@ async def offer(house: House, matches: Sequence[Match]) -> tuple[AttemptKey, ...
 
 def _offer_all(house: House, matches: Sequence[Match], conn: Connection) -> tuple[Case, ...]:
     generation = reads.generation(conn)
-    cases = (_offer(house, conn, match, generation) for match in matches)
-    return tuple(case for case in cases if case is not None)
+    free = {runner_id: _free_slots(conn, runner_id) for runner_id in {match.runner_id for match in matches}}
+    cases = []
+    for match in matches:
+        case = _offer(house, conn, match, generation, free[match.runner_id])
+        if case is not None:
+            free[match.runner_id] -= case.live.slots
+            cases.append(case)
+    return tuple(cases)
 
 
-def _offer(house: House, conn: Connection, match: Match, generation: int) -> Case | None:
+def _free_slots(conn: Connection, runner_id: RunnerId) -> int:
+    """What is free by the stored attempts; nothing on a runner that takes no more."""
+    runner = reads.runner(conn, runner_id)
+    if runner is None or runner.revoked_at is not None or runner.draining:
+        return 0
+    return runner.slots - runner.slots_used
+
+
+def _offer(house: House, conn: Connection, match: Match, generation: int, free: int) -> Case | None:
     """None when the run or the room on the runner is gone since they were placed."""
     now = house.clock.now()
     before = load_newest(house, conn, match.run_id)
-    if before is None or before.run.state is not RunState.QUEUED:
+    if before is None or before.run.state is not RunState.QUEUED or free < max(1, before.spec.slots):
         return None
     if before.run.not_before is not None and before.run.not_before > now:
-        return None
-    runner = reads.runner(conn, match.runner_id)
-    if runner is None or runner.revoked_at is not None or runner.draining:
-        return None
-    if runner.slots - runner.slots_used < max(1, before.spec.slots):
         return None
     epoch = next_epoch(before.run.lease_epoch, generation)
     return store(conn, before, decide_offer(before, match.runner_id, epoch, house.timing.offer_s, now))

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from functools import partial
 
 from control_plane.domain.ids import RunId, RunnerId
 from control_plane.domain.placement import Placement, QueuedRun, RunnerView, place, queued_run
@@ -11,28 +12,36 @@ from control_plane.lifecycle.house import House
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
 
-_RUNS_LOOKED_AT = 1_000
+# How far into the queue a round looks: mostly the first page fills all free slots, and a long queue costs nothing.
+_PAGES = (64, 1_000, 5_000)
 
 
 async def decide(house: House, ready: Collection[RunnerId], draining: Collection[RunnerId] = ()) -> Placement:
-    """Which queued run goes where, and why the others wait.
+    """Which queued run goes where, and why the others wait; of a very long queue only the front is looked at.
 
     `ready`: runners with a welcomed session; `draining`: those whose agent said that it takes no more.
     """
+    placement = Placement(offers=(), waiting={})
+    for page in _PAGES:
+        queued, runners = await house.database.read(partial(_look, house, ready, draining, page))
+        now, now_s = house.clock.now(), house.clock.monotonic_s()
+        placement = place(queued, runners, house.refusals, now, now_s, house.timing)
+        free = sum(view.free for view in runners if view.connected and not view.draining)
+        if len(queued) < page or free <= len(placement.offers):
+            break
+    return placement
 
-    def body(conn: Connection) -> tuple[tuple[QueuedRun, ...], tuple[RunnerView, ...]]:
-        now = house.clock.now()
-        runs = reads.queued_runs(conn, now, _RUNS_LOOKED_AT)
-        if not runs:
-            return (), ()
-        runners = reads.runners(conn)
-        withheld = _withheld(house, runners)
-        queued = tuple(_queued(house, conn, run, withheld.get(run.id, "")) for run in runs)
-        return queued, tuple(_view(runner, ready, draining) for runner in runners)
 
-    queued, runners = await house.database.read(body)
-    now_s = house.clock.monotonic_s()
-    return place(queued, runners, house.refusals, house.clock.now(), now_s, house.timing)
+def _look(
+    house: House, ready: Collection[RunnerId], draining: Collection[RunnerId], limit: int, conn: Connection
+) -> tuple[tuple[QueuedRun, ...], tuple[RunnerView, ...]]:
+    runs = reads.queued_runs(conn, house.clock.now(), limit)
+    if not runs:
+        return (), ()
+    runners = reads.runners(conn)
+    withheld = _withheld(house, runners)
+    queued = tuple(_queued(house, conn, run, withheld.get(run.id, "")) for run in runs)
+    return queued, tuple(_view(runner, ready, draining) for runner in runners)
 
 
 async def next_wake_s(house: House) -> float | None:
