@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
     """One attempt, with its stop and the proof of its end."""
-    ended = attempt.ended_at.ToSeconds() - attempt.started_at.ToSeconds() if attempt.HasField("ended_at") else None
+    started, ended = when(attempt, "started_at").at, when(attempt, "ended_at").at
     lines: list[tuple[str, Cell]] = [
         ("runner", attempt.runner_name or attempt.runner_id),
         ("state", State(state_word(attempt))),
@@ -23,7 +23,7 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ("exit", exit_of(attempt)),
         ("started", when(attempt, "started_at")),
         ("ended", when(attempt, "ended_at")),
-        ("duration", Span(float(ended) if ended is not None and attempt.HasField("started_at") else None)),
+        ("duration", Span((ended - started).total_seconds() if started and ended else None)),
         ("disconnected since", when(attempt, "disconnected_since")),
         ("pid", str(attempt.pid or "")),
         ("log bytes", str(attempt.log_bytes)),

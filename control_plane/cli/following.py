@@ -184,7 +184,7 @@ class RunFollower:
                 raise
 
     def _ask(self) -> str:
-        click.echo("\nbanksman: [c]ancel the run, or [d]etach and let it go on? ", err=True, nl=False)
+        click.echo("\nbanksman: cancel the run (c), or detach and let it go on (d)? ", err=True, nl=False)
         return sys.stdin.readline().strip().lower()[:1]
 
     def _left(self, why: str, exit_code: ExitCode) -> CliError:
@@ -211,7 +211,6 @@ def end_line(run: contract.run_pb2.Run) -> str:
     from control_plane.cli.durations import format_duration
 
     took = span(run, "duration").duration_s
-    parts = [f"banksman: {state_word(run)}", reason_sentence(run) or "it ended"]
-    line = ": ".join(parts)
-    after = f" after {format_duration(took)}" if took is not None else ""
-    return plain(f"{line}{after}, run {run.id}")
+    reason = reason_sentence(run).rstrip(". ") or "it ended"
+    after = f", after {format_duration(took)}" if took is not None else ""
+    return plain(f"banksman: {state_word(run)}: {reason}{after}, run {run.id}")

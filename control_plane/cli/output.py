@@ -138,7 +138,22 @@ def as_data(message: Message, *, whole: bool = True) -> dict[str, Any]:
     """Proto JSON with snake_case names; `whole` prints fields without a value too, so that the names are stable."""
     from google.protobuf.json_format import MessageToDict
 
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=whole)
+    data = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=whole)
+    return in_field_order(data, message.DESCRIPTOR)
+
+
+def in_field_order(data: dict[str, Any], descriptor: Any) -> dict[str, Any]:
+    """The fields as the contract orders them; the conversion puts the unset ones last."""
+    ordered = {}
+    for field in descriptor.fields:
+        if field.name not in data:
+            continue
+        value, inner = data[field.name], field.message_type
+        if inner is not None and inner.file.package.startswith("banksman.") and not inner.GetOptions().map_entry:
+            is_list = isinstance(value, list)
+            value = [in_field_order(item, inner) for item in value] if is_list else in_field_order(value, inner)
+        ordered[field.name] = value
+    return ordered
 
 
 def json_text(data: object, *, indent: int | None = None) -> str:

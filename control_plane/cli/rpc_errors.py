@@ -41,7 +41,7 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
             lines += [f"{violation.subject}: {violation.description}".lstrip(": ") for violation in unmet.violations]
         elif packed.Unpack(helpful):
             hint = "; ".join(filter(None, (link.description or link.url for link in helpful.links))) or hint
-    message = detail_text(error) or code.replace("_", " ").lower()
+    message = detail_text(error).rstrip(". ") or code.replace("_", " ").lower()
     cause = ""
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and not info.reason:
         cause, message = message, sentence_for(code, url)
@@ -50,7 +50,8 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
         exit_code=of_status(code),
         reason=info.reason or code,
         cause=cause,
-        details=tuple(lines),
+        # One refused field alone is the message already.
+        details=tuple(line for line in lines if line != message),
         next_command=hint or next_command(code, info.reason, url),
         debug=debug_text(code, detail_text(error), status),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -15,11 +16,13 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode
 from control_plane.cli.following import end_line, follow_run
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.plain import plain
 from control_plane.cli.spec_options import SpecOptions, assign, build_spec, spec_options
 from control_plane.cli.times import parse_time
 from control_plane.cli.views import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
+TITLE_LENGTH = 60
 
 follow_option = click.option("-f", "--follow", is_flag=True, help="Show its output until it ends.")
 wait_option = click.option("--wait-timeout", type=Seconds(), help="Stop following after this time; the run goes on.")
@@ -82,14 +85,25 @@ def exec_run(
     check_following(follow=not detach, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
     if not given.cmd and given.script is None:
         raise CliError("there is no command to run", next_command="banksman run exec -- CMD...")
+    options = build_options(inv, **about)
+    if not options.title:
+        # Without a task a list would have nothing to call it by.
+        assign(options, "title", title_of(given))
     request = contract.run_pb2.CreateRunRequest(
         project=inv.project,
         spec=build_spec(inv, given, send_stdin=True),
-        options=build_options(inv, **about),
+        options=options,
         request_id=new_request_id(),
     )
     run = inv.client.call(inv.client.runs.CreateRun, request, repeatable=True)
     return started(inv, run, follow=not detach, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
+
+
+def title_of(given: SpecOptions) -> str:
+    """The command line or the script's name, cut to a list's width; what is not UTF-8 is left to the spec to refuse."""
+    text = shlex.join(given.cmd) if given.cmd else str(given.script)
+    text = plain(text.encode("utf-8", errors="replace").decode("utf-8"))
+    return text if len(text) <= TITLE_LENGTH else text[: TITLE_LENGTH - 1] + "…"
 
 
 @command("run", examples=("banksman task run nightly --follow", "banksman task run build --title 'after the fix'"))

@@ -73,7 +73,7 @@ def changes(
 
 
 def show(printer: Printer, change: contract.run_pb2.WatchRunsResponse) -> None:
-    """One line a change; the first answer is the present state and has no event."""
+    """One line a change; the present state, which comes first, has no event."""
     if printer.form != "table":
         form = Printer(
             form="jsonl" if printer.form == "json" else printer.form,
@@ -89,7 +89,7 @@ def show(printer: Printer, change: contract.run_pb2.WatchRunsResponse) -> None:
         return
     event, run = change.event, change.run
     at = iso(to_datetime(event.at)) if event.HasField("at") else iso(printer.now())
-    what = enum_word(event, "type").lower() or "is"
+    what = enum_word(event, "type").lower() or "now"
     why = event.note or enum_word(event, "reason").lower()
     cells = [at, run.id if not printer.terminal else short_id(run.id), state_word(run), what, run_title(run), why]
     text = "\t".join(plain(cell) for cell in cells)

@@ -60,16 +60,16 @@ def create(
         task.active = False
     request = contract.task_pb2.CreateTaskRequest(project=inv.project, task=task, request_id=new_request_id())
     created = inv.client.call(inv.client.tasks.CreateTask, request, repeatable=True)
-    inv.say(f"created task {created.name}")
-    show(inv, created)
+    show(inv, created, "created")
 
 
-def show(inv: Invocation, task: contract.task_pb2.Task) -> None:
-    """The stored task where it was asked for, else its id."""
-    if inv.output == "table":
-        inv.printer.write(task.id)
-    else:
+def show(inv: Invocation, task: contract.task_pb2.Task, what: str) -> None:
+    """Say what became of it; the task itself where it was asked for."""
+    inv.say(f"{what} task {task.name}")
+    if inv.output != "table":
         inv.printer.one(task, TASK)
+    elif what == "created":
+        inv.printer.write(task.id)
 
 
 def change(
@@ -163,8 +163,7 @@ def update(
     request.task.id = stored.id
     request.update_mask.paths.extend(sorted(mask))
     updated = inv.client.call(inv.client.tasks.UpdateTask, request, repeatable=False)
-    inv.say(f"updated task {updated.name}")
-    show(inv, updated)
+    show(inv, updated, "updated")
 
 
 @command("delete", examples=("banksman task delete build --yes",))

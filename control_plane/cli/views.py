@@ -100,7 +100,7 @@ TASK = View(
     columns=(
         Column("NAME", lambda task: task.name),
         Column("STATE", lambda task: State("active" if task.active else "inactive")),
-        Column("COMMAND", lambda task: command_of(task.spec)),
+        Column("TAGS", lambda task: ",".join(task.tags)),
         Column("UPDATED", lambda task: when(task, "updated_at")),
         Column("DESCRIPTION", lambda task: task.description),
     ),

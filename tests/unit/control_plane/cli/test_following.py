@@ -129,7 +129,7 @@ def test_the_end_line_has_state_reason_duration_and_id() -> None:
         id="0199-1",
         state=run_pb2.RUN_STATE_FAILED,
         reason=run_pb2.REASON_EXIT_NONZERO,
-        error_message="it exited with code 3",
+        error_message="it exited with code 3.",
         duration=duration_pb2.Duration(seconds=192),
     )
-    assert end_line(run) == "banksman: FAILED: it exited with code 3 after 3m 12s, run 0199-1"
+    assert end_line(run) == "banksman: FAILED: it exited with code 3, after 3m 12s, run 0199-1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from banksman.v1 import spec_pb2, task_pb2
+from banksman.v1 import run_pb2, spec_pb2, task_pb2
 from google.protobuf import duration_pb2
 
 from control_plane.cli.errors import CliError
@@ -17,8 +17,6 @@ STORED = task_pb2.Task(id="t1", name="build", etag="e1", active=True)
 
 def created(*args: str, given: bytes | None = None, environ: dict[str, str] = ENVIRON) -> spec_pb2.RunSpec:
     """The spec that `run exec` sends."""
-    from banksman.v1 import run_pb2
-
     answer = run_pb2.Run(id="r", is_active=True)
     outcome = banksman("run", "exec", "-d", *args, script=[("CreateRun", answer)], given=given, environ=environ)
     assert outcome.exit_code == 0, outcome.stderr
@@ -30,6 +28,18 @@ def test_the_command_is_sent_as_it_was_given() -> None:
     argv = ["sh", "-c", "echo '$HOME' \"a  b\" ; exit", "--label", "", "ü"]
     assert list(created("--", *argv).steps[0].command.argv) == argv
     assert list(created(*argv).steps[0].command.argv) == argv, "options end at the first word of the command"
+
+
+def test_a_run_without_a_task_is_called_by_its_command() -> None:
+    answer = run_pb2.Run(id="r", is_active=True)
+
+    def title(*args: str) -> str:
+        outcome = banksman("run", "exec", "-d", *args, script=[("CreateRun", answer)])
+        return str(outcome.calls[0].request.options.title)
+
+    assert title("--", "echo", "a b\n") == "echo 'a b '"
+    assert title("--title", "mine", "--", "true") == "mine"
+    assert len(title("--", "x" * 100)) == 60
 
 
 def test_what_is_not_said_is_left_to_the_control_plane() -> None:
