@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from control_plane.cli import contract
@@ -37,9 +39,21 @@ def open_channel(target: Target) -> grpc.Channel:
     import grpc
 
     if target.tls:
-        return grpc.secure_channel(target.address, grpc.ssl_channel_credentials(), options=CHANNEL_OPTIONS)
+        credentials = grpc.ssl_channel_credentials(root_certificates=system_roots(os.environ))
+        return grpc.secure_channel(target.address, credentials, options=CHANNEL_OPTIONS)
     # A proxy for the web has no business between this program and a loopback port.
     return grpc.insecure_channel(target.address, options=[*CHANNEL_OPTIONS, ("grpc.enable_http_proxy", 0)])
+
+
+def system_roots(environ: Mapping[str, str]) -> bytes | None:
+    """The authorities that this system trusts, as PEM; None leaves the choice to gRPC, which has a list of its own."""
+    import ssl
+
+    chosen = environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    try:
+        return Path(chosen).read_bytes() if chosen else None
+    except OSError:
+        return None
 
 
 def new_request_id() -> str:

@@ -27,6 +27,7 @@ START_S = 60.0
 # After the polite signal: until the runs are told to stop, until they are killed, until the program is.
 RUNNER_PATIENCE_S = (2.0, 60.0, 10.0)
 SERVER_PATIENCE_S = 20.0
+CLIENT_VARIABLES = ("BANKSMAN_URL", "BANKSMAN_TOKEN", "BANKSMAN_CONTEXT", "BANKSMAN_PROJECT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,10 +122,12 @@ def free_address() -> str:
 def launch(name: str, argv: Sequence[str], base: Path) -> Child:
     """Start a program in a session of its own, so that Ctrl-C reaches it only through us."""
     log = base / f"{name}.log"
+    # Whom the caller talks to elsewhere is none of their business.
+    environ = {key: value for key, value in os.environ.items() if key not in CLIENT_VARIABLES}
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True
+            argv, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True, env=environ
         )
     finally:
         os.close(descriptor)

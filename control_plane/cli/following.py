@@ -137,6 +137,7 @@ class RunFollower:
             case Ended():
                 return event
             case Failed(error=error):
+                self._inv.say(f"banksman: run {short_id(self._run.id)} goes on, but cannot be followed")
                 raise error
             case Interrupted(signal_number=number):
                 self._interrupted(number)

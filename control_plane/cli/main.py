@@ -113,10 +113,19 @@ class Program(LazyGroup):
         extra["obj"] = inv
         sys.exit(self.finish(inv, args, extra))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A reader that went away (`| head`) is no error; click would make it one."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            discard_closed_outputs()
+            return ExitCode.OK
+
     def finish(self, inv: Invocation, args: tuple[Any, ...], extra: dict[str, Any]) -> int:
         try:
             result = super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
-            sys.stdout.flush()
             return result if isinstance(result, int) else ExitCode.OK
         except CliError as error:
             click.echo(error.render(debug=inv.debug), err=True)
@@ -126,9 +135,6 @@ class Program(LazyGroup):
             return ExitCode.USAGE
         except (click.Abort, KeyboardInterrupt):
             return ExitCode.INTERRUPTED
-        except BrokenPipeError:
-            discard_closed_outputs()
-            return ExitCode.OK
         finally:
             inv.close()
 

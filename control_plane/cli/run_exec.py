@@ -95,7 +95,14 @@ def exec_run(
         options=options,
         request_id=new_request_id(),
     )
-    run = inv.client.call(inv.client.runs.CreateRun, request, repeatable=True)
+    try:
+        run = inv.client.call(inv.client.runs.CreateRun, request, repeatable=True)
+    except KeyboardInterrupt:
+        raise CliError(
+            "interrupted while the run was being made; it may be there",
+            exit_code=ExitCode.INTERRUPTED,
+            next_command="banksman run list",
+        ) from None
     return started(inv, run, follow=not detach, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 from banksman.v1 import run_pb2
@@ -12,7 +15,8 @@ from google.protobuf import duration_pb2
 from control_plane.cli.following import end_line
 from control_plane.cli.interrupts import Interrupts
 from control_plane.cli.log_writer import LogWriter
-from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, call
+from tests.unit.control_plane.cli.console import TOKEN
+from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, call, serving
 
 
 def test_both_outputs_come_where_they_belong_and_the_last_line_says_how_it_ended() -> None:
@@ -133,3 +137,19 @@ def test_the_end_line_has_state_reason_duration_and_id() -> None:
         duration=duration_pb2.Duration(seconds=192),
     )
     assert end_line(run) == "banksman: FAILED: it exited with code 3, after 3m 12s, run 0199-1"
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    book = Logbook([AttemptLog(1, 1, [(STDOUT, b"line\n" * 200_000)])], batch_bytes=50_000)
+    with serving(book) as client:
+        environ = os.environ | {"BANKSMAN_URL": client.target.url, "BANKSMAN_TOKEN": TOKEN}
+        argv = [sys.executable, "-m", "control_plane.cli.main", "run", "logs", "@last"]
+        process = subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"line\n"
+        process.stdout.close()
+        assert process.stderr is not None
+        said = process.stderr.read()
+        process.stderr.close()
+        assert process.wait(30) == 0
+        assert said == b""

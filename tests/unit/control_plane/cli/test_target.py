@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.cli.client import system_roots
 from control_plane.cli.contexts import ContextFile, StoredContext, config_path, read_contexts, write_contexts
 from control_plane.cli.errors import CliError
 from control_plane.cli.target import Wanted, parse_url, resolve
@@ -149,3 +150,10 @@ def test_a_broken_file_is_named(environ: Environ) -> None:
 
 def test_tokens_do_not_show_in_a_debugger() -> None:
     assert "secret" not in repr(StoredContext(url="u", token="secret")) + repr(Wanted(token="secret"))
+
+
+def test_the_systems_authorities_are_trusted(tmp_path: Path) -> None:
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(b"-----BEGIN CERTIFICATE-----")
+    assert system_roots({"SSL_CERT_FILE": str(roots)}) == roots.read_bytes()
+    assert system_roots({"SSL_CERT_FILE": str(tmp_path / "none")}) is None
