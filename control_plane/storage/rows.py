@@ -57,8 +57,8 @@ class Shape(Generic[E]):
         names = [field.name for field in dataclasses.fields(entity) if field.name in columns]  # type: ignore[arg-type]
         self.table = table
         self.columns = tuple(table.c[name] for name in names)
+        self.entity_fields = tuple(hints)
         self._entity = entity
-        self._names = tuple(names)
         self._store = tuple((name, _flat(hints[name])[0]) for name in names)
         self._load = tuple((name, _flat(hints[name])[1]) for name in names)
 
