@@ -8,7 +8,14 @@ from typing import assert_never
 
 from control_plane.dispatch.sessions import LiveSession, Sessions
 from control_plane.dispatch.turns import Turns
-from control_plane.domain.errors import ErrorCode, FailedPrecondition, FieldViolation, ResourceExhausted, invalid_fields
+from control_plane.domain.errors import (
+    BanksmanError,
+    ErrorCode,
+    FailedPrecondition,
+    FieldViolation,
+    ResourceExhausted,
+    invalid_fields,
+)
 from control_plane.domain.session import (
     AttemptEventReport,
     AttemptExited,
@@ -101,9 +108,14 @@ class Reception:
         """The stream is over, for whatever reason; the runner is away unless a newer session has its place."""
         session.over.set()
         self._ingest.forget_session(session.send)
-        if self._sessions.close(session) and session.epoch:
+        if not self._sessions.close(session):
+            return
+        log.info("session closed", runner=session.runner_id, epoch=session.epoch)
+        try:
             await runners.disconnect(self._house, session.runner_id, session.epoch)
-            log.info("session closed", runner=session.runner_id, epoch=session.epoch)
+        except BanksmanError as error:
+            log.warning("the end of a session could not be stored yet", runner=session.runner_id, error=str(error))
+            self._sessions.owe(session.runner_id, session.epoch)
 
     async def _report(self, session: LiveSession, message: FromRunner) -> None:
         holder = session.holder
@@ -122,7 +134,9 @@ class Reception:
 
     async def _heartbeat(self, session: LiveSession, beat: Heartbeat) -> None:
         """The ack says what the held set is worth; it is what renews the runner's own loss deadlines."""
-        session.draining = beat.draining
+        if session.draining != beat.draining:
+            session.draining = beat.draining
+            self._house.watch.notify("queue")
         verdicts = await self._resumed(await reports.heartbeat(self._house, session.holder, beat.held))
         next_s = self._house.timing.heartbeat_s(len(self._sessions))
         session.send(HeartbeatAck(seq=beat.seq, next_interval_s=next_s, verdicts=verdicts))

@@ -80,7 +80,10 @@ class RunnerServicer(runner_pb2_grpc.RunnerServiceServicer):
         return await self._desk.read(partial(reads.the_runner, id_or_name=id_or_name))
 
     def _shown(self, runner: Runner) -> runner_pb2.Runner:
-        """Which runs a runner holds is not for people who may not see all projects."""
+        """With what the agent itself says; which runs it holds is not for people who may not see all projects."""
+        session = self._desk.sessions.get(runner.id)
+        if session is not None and session.draining:
+            runner = replace(runner, draining=True)
         if not self._desk.caller().principal.admin:
             runner = replace(runner, held_run_ids=())
         return RUNNER.encode(runner)

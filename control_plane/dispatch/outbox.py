@@ -32,9 +32,12 @@ class Outbox(Generic[M]):
         return self._bytes
 
     def put(self, message: M, *, log: bool = False) -> bool:
-        """Queue a message; False when it does not fit or the outbox is closed, and then it is not queued."""
+        """Queue a message; False when it does not fit or the outbox is closed, and then it is not queued.
+
+        Into an empty outbox a message of any size fits: a Welcome may be larger than the bound.
+        """
         size = self._weigh(message)
-        if self._closed or self._bytes + size > self._limit_bytes:
+        if self._closed or (self._bytes and self._bytes + size > self._limit_bytes):
             return False
         self._bytes += size
         (self._logs if log else self._control).append((message, size))

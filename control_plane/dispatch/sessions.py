@@ -68,6 +68,8 @@ class Sessions:
     def __init__(self, *, most: int) -> None:
         self._most = most
         self._by_runner: dict[RunnerId, LiveSession] = {}
+        # Sessions that ended while the database could not be told, by runner: their epochs.
+        self._owed: dict[RunnerId, int] = {}
 
     def __len__(self) -> int:
         return len(self._by_runner)
@@ -125,6 +127,15 @@ class Sessions:
         """The server itself was paused: nobody could be heard meanwhile."""
         for session in self.ready():
             session.heard_s = now_s
+
+    def owe(self, runner_id: RunnerId, epoch: int) -> None:
+        """The end of this session is still to be stored."""
+        self._owed[runner_id] = max(epoch, self._owed.get(runner_id, 0))
+
+    def take_owed(self) -> dict[RunnerId, int]:
+        """What is to be stored; whoever takes it owes it again if that fails."""
+        owed, self._owed = self._owed, {}
+        return owed
 
     def goodbye_all(self, *, reconnect_after_s: float, jitter_s: float) -> None:
         """The server stops: tell every runner when to come back."""

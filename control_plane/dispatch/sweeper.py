@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from control_plane.dispatch.sessions import Sessions
-from control_plane.lifecycle import clocks
+from control_plane.domain.errors import BanksmanError
+from control_plane.lifecycle import clocks, runners
 from control_plane.lifecycle.house import House
 from control_plane.telemetry import logger
 
@@ -40,6 +41,7 @@ class Sweeper:
         try:
             await self._compare()
             self._silence()
+            await self._pay()
             await clocks.tick(self._house, PERIOD_S)
         except Exception:  # one bad tick must not stop all clocks
             log.exception("a tick failed")
@@ -59,6 +61,15 @@ class Sweeper:
             self._sessions.heard_all(now_s)
         self._last_s = now_s
         self._sessions.end_silent(now_s, timing.lease_s(len(self._sessions)))
+
+    async def _pay(self) -> None:
+        """Store the ends of sessions that the database could not be told when they came."""
+        for runner_id, epoch in self._sessions.take_owed().items():
+            try:
+                await runners.disconnect(self._house, runner_id, epoch)
+            except BanksmanError:
+                self._sessions.owe(runner_id, epoch)
+                raise
 
     def _difference_s(self) -> float:
         return self._house.clock.now().timestamp() - self._house.clock.monotonic_s()

@@ -4,7 +4,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import pytest
@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_plane.api import convert, mapping, session_messages
-from control_plane.api.mapping import BadFields, Plan
+from control_plane.api.mapping import Plan
 from control_plane.domain.errors import ErrorCode, InvalidArgument
 from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RunSpec, Step
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WORDS = st.text(min_size=1, max_size=6)
 
 
@@ -46,7 +47,7 @@ def values(hint: object) -> st.SearchStrategy:
         bool: st.booleans(),
         int: st.integers(1, 2**31 - 1),
         float: st.integers(1, 10**9).map(lambda milliseconds: milliseconds / 1000),
-        datetime: st.datetimes(datetime(1970, 1, 2), datetime(9000, 1, 1)).map(lambda at: at.replace(tzinfo=UTC)),
+        datetime: st.integers(1, 2 * 10**17).map(lambda microseconds: EPOCH + timedelta(microseconds=microseconds)),
     }
     return simple[hint]
 

@@ -25,6 +25,14 @@ async def test_it_holds_so_many_bytes_and_not_one_more():
     assert box.put("y")
 
 
+async def test_an_empty_outbox_takes_one_message_of_any_size():
+    box = outbox(3)
+    assert box.put("a large welcome")
+    assert not box.put("x")
+    assert await box.take() == "a large welcome"
+    assert box.put("x")
+
+
 async def test_a_taker_waits_for_what_comes():
     box = outbox()
     async with asyncio.TaskGroup() as group:
