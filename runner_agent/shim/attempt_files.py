@@ -22,6 +22,7 @@ from runner_agent.shim.states import NS, StopRequested
 FORMAT_VERSION = 1
 MAX_STEPS = 16
 SHORT_SOCKETS = "s"
+RUNS = "runs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import marshal
 import os
 import resource
 import signal
@@ -11,23 +13,48 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from runner_agent.shim.linux import die_with_parent
-from runner_agent.shim.messages import StepStart
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_REPORT_BYTES = 4096
 ABANDONED = 125
 
 
+def _ignored_signals() -> tuple[int, ...]:
+    """What this process was started with, or Python has chosen, to ignore; and what the shim ignores."""
+    chosen = {signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ}
+    found = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
+    return tuple(sorted(int(number) for number in found | chosen))
+
+
+_MAY_BE_IGNORED = _ignored_signals()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildEnds:
-    """The descriptors that the child keeps until exec. `barrier` gives one byte to go, or an end to leave."""
+    """The descriptors of the child. `barrier` gives an instruction, then one byte to go; an end there means: leave."""
 
     stdin: int
     stdout: int
     stderr: int
     barrier: int
     status: int
-    lock: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instruction:
+    """What the waiting child shall become."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: str
+    rlimits: tuple[tuple[str, int, int], ...]
+    has_stdin: bool
+    merge_output: bool
+
+    def encode(self) -> bytes:
+        """For the barrier pipe, from a process to its own fork."""
+        payload = marshal.dumps((self.argv, self.env, self.cwd, self.rlimits, self.has_stdin, self.merge_output))
+        return len(payload).to_bytes(4, "little") + payload
 
 
 class SpawnFailure(Exception):
@@ -39,18 +66,22 @@ class SpawnFailure(Exception):
         self.message = message
 
 
-def become_program(step: StepStart, env: dict[str, str], ends: ChildEnds, shim_pid: int, oom_score: str) -> NoReturn:
-    """Never returns: executes the step, or reports why not on the status pipe and exits."""
+def wait_and_become(ends: ChildEnds, shim_pid: int, oom_score: str) -> NoReturn:
+    """In the child, never returns: waits for the instruction and the go, then executes, or reports why not."""
     try:
-        os.close(ends.lock)  # a lock outlives its owner in every copy
+        _keep_only_streams(ends)  # a lock outlives its owner in every copy: close it before anything else
         os.setsid()
         die_with_parent()
-        if os.getppid() != shim_pid or os.read(ends.barrier, 1) == b"":
+        _reset_process(oom_score)
+        instruction = _receive(ends.barrier) if os.getppid() == shim_pid else None
+        if instruction is None:
             os._exit(ABANDONED)
-        _keep_only_streams(ends)
-        _reset_process(step, oom_score)
-        _enter(step.cwd)
-        _execute(step.argv, env)
+        _arrange(instruction)
+        if os.read(ends.barrier, 1) == b"":
+            os._exit(ABANDONED)
+        _limit(instruction)
+        _enter(instruction.cwd)
+        _execute(instruction.argv, instruction.env)
     except SpawnFailure as failure:
         _report(ends.status, failure)
     except OSError as error:
@@ -59,6 +90,27 @@ def become_program(step: StepStart, env: dict[str, str], ends: ChildEnds, shim_p
         _report(ends.status, SpawnFailure(errno=errno.EINVAL, message=f"the step cannot be executed: {error}"))
     finally:
         os._exit(127)
+
+
+def _receive(barrier: int) -> Instruction | None:
+    """The instruction; None if the other end has closed."""
+    head = _read_exactly(barrier, 4)
+    payload = None if head is None else _read_exactly(barrier, int.from_bytes(head, "little"))
+    if payload is None:
+        return None
+    argv, env, cwd, rlimits, has_stdin, merge_output = marshal.loads(payload)  # from our own process
+    return Instruction(argv=argv, env=env, cwd=cwd, rlimits=rlimits, has_stdin=has_stdin, merge_output=merge_output)
+
+
+def _read_exactly(descriptor: int, size: int) -> bytes | None:
+    parts = []
+    while size:
+        part = os.read(descriptor, min(size, 1 << 20))
+        if not part:
+            return None
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
 
 
 def _report(status: int, failure: SpawnFailure) -> None:
@@ -76,26 +128,35 @@ def _keep_only_streams(ends: ChildEnds) -> None:
     os.dup2(ends.stdin, 0)
     os.dup2(ends.stdout, 1)
     os.dup2(ends.stderr, 2)
-    os.closerange(3, ends.status)
-    os.closerange(ends.status + 1, 1 << 20)
+    low, high = sorted((ends.barrier, ends.status))
+    os.closerange(3, low)
+    os.closerange(low + 1, high)
+    os.closerange(high + 1, 1 << 20)
 
 
-def _reset_process(step: StepStart, oom_score: str) -> None:
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        try:
-            signal.signal(number, signal.SIG_DFL)
-        except OSError:
-            continue  # those that the C library keeps for itself
+def _reset_process(oom_score: str) -> None:
+    # Those with a handler fall back to the default in exec by themselves; ignored ones would stay ignored.
+    for number in _MAY_BE_IGNORED:
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.umask(0o022)
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(oom_score)
+
+
+def _arrange(instruction: Instruction) -> None:
+    if not instruction.has_stdin:
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        os.dup2(null, 0)
+        os.close(null)
+    if instruction.merge_output:
+        os.dup2(1, 2)
+
+
+def _limit(instruction: Instruction) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    for name, soft, hard in step.rlimits:
+    for name, soft, hard in instruction.rlimits:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
-    try:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(oom_score)
-    except OSError:
-        return  # only a preference
 
 
 def _enter(directory: str) -> None:

@@ -20,19 +20,19 @@ import sys
 from dataclasses import dataclass
 
 from runner_agent.shim import codec, files, protocol, tree
-from runner_agent.shim.attempt_files import MaskRequest, Place
+from runner_agent.shim.attempt_files import RUNS, MaskRequest, Place
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.loop import READ, Loop, SignalPipe
 from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
-from runner_agent.shim.serve import serve
+from runner_agent.shim.serve import serve, wait_and_serve
 
 LOCK = "fork.lock"
 LOG = "fork_server.log"
-RUNS = "runs"
 ALREADY_ACTIVE = 17
 MAX_CONNECTIONS = 256
+QUIET_S = 0.02
 _MAX_LOG_BYTES = 1 << 20
 
 
@@ -60,6 +60,7 @@ class ForkServer:
         self._dead: list[_DeadShim] = []
         self._young: dict[int, tuple[socket.socket, protocol.FrameBuffer]] = {}
         self._retiring = False
+        self._spare: tuple[int, socket.socket] | None = None
         self._listener: socket.socket | None = protocol.listen(protocol.FORK_SERVER_SOCKET)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
         self._signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM))
@@ -68,8 +69,15 @@ class ForkServer:
     def run(self) -> None:
         """Until it has retired and its last shim is gone."""
         while not (self._retiring and not self._shims and not self._orphans()):
-            self._loop.turn(0.01 if self._dead else 30.0)
+            busy = self._loop.turn(self._timeout_s())
             self._tend()
+            if not busy and self._spare is None and not self._retiring:
+                self._fork_spare()
+
+    def _timeout_s(self) -> float:
+        if self._dead:
+            return 0.01
+        return 30.0 if self._spare is not None or self._retiring else QUIET_S
 
     # ---- connections
 
@@ -135,6 +143,9 @@ class ForkServer:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(protocol.FORK_SERVER_SOCKET)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
+        if self._spare is not None:
+            self._spare[1].close()  # which makes it leave
+            self._spare = None
 
     # ---- shims
 
@@ -146,17 +157,40 @@ class ForkServer:
             refuse(connection, *refusal)
             connection.close()
             return
-        guard = os.getpid()
-        try:
-            pid = os.fork()
-        except OSError as error:
-            refuse(connection, "FORK", f"no shim could be forked: {error.strerror}")
-            connection.close()
-            return
-        if pid == 0:
-            self._become_shim(connection, str(name), guard)
-        self._shims[pid] = str(name)
+        if not self._hand_to_spare(connection, str(name)):
+            try:
+                pid = self._fork_shim(connection, str(name))
+            except OSError as error:
+                refuse(connection, "FORK", f"no shim could be forked: {error.strerror}")
+            else:
+                self._shims[pid] = str(name)
         connection.close()
+
+    def _hand_to_spare(self, connection: socket.socket, name: str) -> bool:
+        """Give the attempt to the shim that was forked ahead; False if there is none."""
+        if self._spare is None:
+            return False
+        (pid, channel), self._spare = self._spare, None
+        try:
+            socket.send_fds(channel, [name.encode()], [connection.fileno()])
+        except OSError:
+            return False  # it has died, and will be reaped
+        finally:
+            channel.close()
+        self._shims[pid] = name
+        return True
+
+    def _fork_spare(self) -> None:
+        """Fork a shim ahead, in a quiet moment."""
+        ours, theirs = socket.socketpair()
+        try:
+            pid = self._fork_shim(theirs, "")
+        except OSError:
+            ours.close()  # the next start will say so, if it is still true
+        else:
+            self._shims[pid] = ""
+            self._spare = (pid, ours)
+        theirs.close()
 
     def _refusal(self, frame: JsonObject, name: object) -> tuple[str, str] | None:
         if not protocol.speaks_with(frame):
@@ -167,22 +201,24 @@ class ForkServer:
             return "NO_DIRECTORY", "there is no such run directory"
         return None
 
-    def _become_shim(self, connection: socket.socket, name: str, guard: int) -> None:
-        """In the child: never returns."""
+    def _fork_shim(self, connection: socket.socket, name: str) -> int:
+        """Fork a shim for the agent at the other end, or a spare one if `name` is empty. Raises OSError."""
+        guard = os.getpid()
+        pid = os.fork()
+        if pid != 0:
+            return pid
         code = 1
         try:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT):
-                signal.signal(number, signal.SIG_IGN)
             descriptor = connection.detach()
             os.closerange(3, descriptor)
             os.closerange(descriptor + 1, 1 << 20)
-            os.chdir(os.path.join(RUNS, name))
             place = Place(
                 state_directory=self._state_directory, name=name, shim_pid=os.getpid(), guard_pid=guard,
                 boot_id=self._boot_id, oom_score=self._oom_score, use_cgroups=self._use_cgroups,
             )  # fmt: skip
-            serve(socket.socket(fileno=descriptor), place)
+            life = serve if name else wait_and_serve
+            life(socket.socket(fileno=descriptor), place)
             code = 0
         except BaseException:  # noqa: BLE001 - the last frame of a process: say what happened and leave
             sys.excepthook(*sys.exc_info())
@@ -197,7 +233,10 @@ class ForkServer:
         """Reap; kill what dead shims have left; say so in their directories when nothing of it is left."""
         for ended in tree.reap():
             name = self._shims.pop(ended.pid, None)
-            if name is not None and ended.exit_code != 0:
+            if self._spare is not None and self._spare[0] == ended.pid:
+                self._spare[1].close()
+                self._spare = None
+            if name and ended.exit_code != 0:
                 self._dead.append(_DeadShim(name, ended.pid))
         orphans = self._orphans()
         if not orphans:

@@ -29,13 +29,14 @@ class Loop:
         if self._handlers.pop(descriptor, None) is not None:
             self._poll.unregister(descriptor)
 
-    def turn(self, timeout_s: float) -> None:
-        """Wait at most so long, then call the handlers of what is ready."""
+    def turn(self, timeout_s: float) -> bool:
+        """Wait at most so long, then call the handlers of what is ready; whether anything was."""
         ready = dict(self._poll.poll(max(0, int(timeout_s * 1000 + 0.999))))
         for descriptor in [known for known in self._handlers if known in ready]:
             entry = self._handlers.get(descriptor)  # an earlier handler may have forgotten it
             if entry is not None and ready[descriptor] & (entry[1] | _PROBLEMS):
                 entry[0]()
+        return bool(ready)
 
 
 class SignalPipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import replace
 
 from runner_agent.shim import attempt_files, files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
@@ -11,15 +12,33 @@ from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.loop import Loop
 from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
+from runner_agent.shim.rehearsal import rehearse
 from runner_agent.shim.shim import Shim
+from runner_agent.shim.starter import Starter
 from runner_agent.shim.states import Begun
 
 START_TIMEOUT_S = 30.0
 
 
-def serve(connection: socket.socket, place: attempt_files.Place) -> None:
-    """The life of a shim, in a process of its own whose directory is the run directory."""
+def wait_and_serve(channel: socket.socket, place: attempt_files.Place) -> None:
+    """The life of a shim that was forked ahead: it gets ready, then waits for its run directory and its agent."""
     become_subreaper()
+    starter = Starter.fork(use_cgroups=place.use_cgroups, oom_score=place.oom_score)
+    rehearse()
+    name, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
+    channel.close()
+    if not descriptors:
+        starter.abandon()  # the fork server has no use for us any more
+        return
+    serve(socket.socket(fileno=descriptors[0]), replace(place, name=name.decode()), starter)
+
+
+def serve(connection: socket.socket, place: attempt_files.Place, starter: Starter | None = None) -> None:
+    """The life of a shim, in a process of its own."""
+    os.chdir(os.path.join(place.state_directory, attempt_files.RUNS, place.name))
+    if starter is None:
+        become_subreaper()
+        starter = Starter.fork(use_cgroups=place.use_cgroups, oom_score=place.oom_score)
     lock = files.try_lock("lock")
     files.failpoint("shim.locked")
     body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid()}
@@ -30,14 +49,16 @@ def serve(connection: socket.socket, place: attempt_files.Place) -> None:
         frames = protocol.FrameBuffer(protocol.MAX_FRAME_BYTES)
         start = _receive_start(connection, frames)
     except (OSError, BadMessage) as error:
+        starter.abandon()
         refuse(connection, "BAD_START", f"no usable start came: {error}")
         return
-    loop = Loop()
     begun = Begun(locked=lock is not None, tombstone=os.path.lexists("tombstone"), used=attempt_files.was_used("."))
-    shim = Shim(place, -1 if lock is None else lock, start, loop)
+    shim = Shim(place, starter, start, Loop())
     agent = shim.peers.add(connection, frames)
     if shim.begin(begun, agent):
         shim.run()
+    else:
+        shim.abandon()
 
 
 def _receive_start(connection: socket.socket, frames: protocol.FrameBuffer) -> AttemptStart:

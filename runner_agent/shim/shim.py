@@ -9,8 +9,8 @@ import time
 from collections import deque
 
 from runner_agent.shim import attempt_files, files, orders, protocol, tree
-from runner_agent.shim.cgroup import Cgroup, fork_in
-from runner_agent.shim.child import become_program, parse_report
+from runner_agent.shim.cgroup import Cgroup
+from runner_agent.shim.child import Instruction, parse_report
 from runner_agent.shim.clearing import Clearing
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.decisions import decide, sleep_s
@@ -22,6 +22,7 @@ from runner_agent.shim.peers import Peer, Peers
 from runner_agent.shim.run_socket import RunSocket, RunVerbs
 from runner_agent.shim.spool import Spool
 from runner_agent.shim.spool_format import SYSTEM
+from runner_agent.shim.starter import Starter
 from runner_agent.shim.states import (
     Active,
     Begun,
@@ -51,9 +52,9 @@ NS = 1_000_000_000
 class Shim:
     """One attempt, from the start message to the exit record."""
 
-    def __init__(self, place: attempt_files.Place, lock: int, start: AttemptStart, loop: Loop) -> None:
+    def __init__(self, place: attempt_files.Place, starter: Starter, start: AttemptStart, loop: Loop) -> None:
         self._place = place
-        self._lock = lock
+        self._starter: Starter | None = starter
         self._start = start
         self._loop = loop
         self._state: State = initial_state(start)
@@ -69,9 +70,14 @@ class Shim:
         self._meter = Meter()
         self._result: str | None = None
         self._finish: orders.Finish | None = None
-        self.refusal: orders.Refuse | None = None
 
     # ---- before the first step
+
+    def abandon(self) -> None:
+        """Nothing will be started here."""
+        if self._starter is not None:
+            self._starter.abandon()
+            self._starter = None
 
     def begin(self, begun: Begun, agent: Peer) -> bool:
         """Decide whether the attempt may start here, prepare its directory and start it. False: refused."""
@@ -169,28 +175,26 @@ class Shim:
         env = {**start.env, tree.COOKIE_VARIABLE: self._start.cookie}
         if self._run_socket is not None:
             env["BANKSMAN_SOCKET"] = self._run_socket.path
+        instruction = Instruction(
+            argv=start.argv, env=env, cwd=start.cwd, rlimits=start.rlimits, has_stdin=start.stdin is not None,
+            merge_output=self._start.merge_output,
+        )  # fmt: skip
         try:
-            streams = StepStreams(
-                stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles, lock=self._lock
-            )
-            self._cgroup = self._make_cgroup(step)
-            pid, self._cgroup = fork_in(self._cgroup)
+            starter, self._starter = self._starter or self._fork_starter(), None
         except OSError as error:
             self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
             return
-        if pid == 0:
-            become_program(start, env, streams.child_ends, self._place.shim_pid, self._place.oom_score)
-        streams.keep_own_ends()
         files.failpoint("shim.child_forked")
-        self._streams = streams
+        self._cgroup = starter.cgroup
+        self._streams = streams = starter.streams
+        streams.instruct(
+            instruction.encode(), stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles
+        )
         streams.watch(self._loop, self._write, lambda: self._hear(PipesClosed()), self._on_status)
-        self._hear(ChildForked(pid=pid))
+        self._hear(ChildForked(pid=starter.pid))
 
-    def _make_cgroup(self, step: int) -> Cgroup | None:
-        """One per step: into a cgroup that was once killed, some kernels let nobody be born."""
-        if not self._place.use_cgroups:
-            return None
-        return Cgroup.create(f"banksman-{self._place.short_name}-{step}")
+    def _fork_starter(self) -> Starter:
+        return Starter.fork(use_cgroups=self._place.use_cgroups, oom_score=self._place.oom_score)
 
     def _drop_cgroup(self) -> None:
         self._meter.add_step(self._cgroup)
@@ -284,6 +288,7 @@ class Shim:
 
     def _leave(self, finish: orders.Finish) -> None:
         """Spool, exit record, directory: synced in this order. Then the last words."""
+        self.abandon()
         if self._cgroup is not None:
             self._drop_cgroup()
         offset, digest, gaps = self._spool.finish()

@@ -17,6 +17,7 @@ READ_BYTES = 256 << 10
 _PIPE_BYTES = 256 << 10
 _LAST_BYTES = 8 << 20
 _F_SETPIPE_SZ = 1031
+_NO_NEEDLES = NeedleSet()
 
 Write = Callable[[int, bytes], None]
 
@@ -31,18 +32,18 @@ class _Output:
 class StepStreams:
     """The shim's ends. Make it before the fork; `child_ends` are for the child and closed by `keep_own_ends`."""
 
-    def __init__(self, *, stdin: bytes | None, merge_output: bool, needles: NeedleSet, lock: int) -> None:
+    def __init__(self) -> None:
         self._theirs: list[int] = []
         self._outputs: list[_Output] = []
         self._report = b""
-        self._input = memoryview(stdin or b"")
-        stdin_end, self._stdin = self._make_stdin(stdin)
-        stdout_end = self._make_output(STDOUT, needles)
-        stderr_end = stdout_end if merge_output else self._make_output(STDERR, needles)
+        self._input = memoryview(b"")
+        stdin_end, self._stdin = self._pipe(ours=1)
+        stdout_end = self._make_output(STDOUT)
+        stderr_end = self._make_output(STDERR)
         barrier_end, self._barrier = self._pipe(ours=1)
         status_end, self._status = self._pipe(ours=0)
         self.child_ends = ChildEnds(
-            stdin=stdin_end, stdout=stdout_end, stderr=stderr_end, barrier=barrier_end, status=status_end, lock=lock
+            stdin=stdin_end, stdout=stdout_end, stderr=stderr_end, barrier=barrier_end, status=status_end
         )
 
     def _pipe(self, *, ours: int) -> tuple[int, int]:
@@ -51,21 +52,12 @@ class StepStreams:
         self._theirs.append(pair[1 - ours])
         return pair[1 - ours], pair[ours]
 
-    def _make_stdin(self, stdin: bytes | None) -> tuple[int, int]:
-        if stdin is None:
-            null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-            self._theirs.append(null)
-            return null, -1
-        theirs, ours = self._pipe(ours=1)
-        os.set_blocking(ours, False)
-        return theirs, ours
-
-    def _make_output(self, kind: int, needles: NeedleSet) -> int:
+    def _make_output(self, kind: int) -> int:
         theirs, ours = self._pipe(ours=0)
         os.set_blocking(ours, False)
         with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: a smaller pipe does too
             fcntl.fcntl(ours, _F_SETPIPE_SZ, _PIPE_BYTES)
-        self._outputs.append(_Output(ours, kind, Masker(needles)))
+        self._outputs.append(_Output(ours, kind, Masker(_NO_NEEDLES)))
         return theirs
 
     def keep_own_ends(self) -> None:
@@ -73,6 +65,24 @@ class StepStreams:
         for descriptor in self._theirs:
             os.close(descriptor)
         self._theirs = []
+
+    def instruct(self, instruction: bytes, *, stdin: bytes | None, merge_output: bool, needles: NeedleSet) -> None:
+        """Tell the waiting child what to become, and the streams what to look for. It still waits for `release`."""
+        for output in list(self._outputs):
+            output.masker = Masker(needles)
+            if merge_output and output.kind == STDERR:
+                os.close(output.descriptor)
+                self._outputs.remove(output)
+        self._input = memoryview(stdin or b"")
+        if stdin is None:
+            os.close(self._stdin)
+            self._stdin = -1
+        else:
+            os.set_blocking(self._stdin, False)
+        with contextlib.suppress(BrokenPipeError):  # the child is dead already, and will be reaped
+            view = memoryview(instruction)
+            while view:
+                view = view[os.write(self._barrier, view) :]
 
     def release(self) -> None:
         """Open the start barrier."""

@@ -167,11 +167,10 @@ async def open_host(path: Path, *, use_cgroups: bool = True) -> AsyncIterator[Ho
 
 
 def end_fork_server(pid: int) -> None:
-    """Kill its shims (it kills what they leave), and let it go."""
+    """Let it take no more, kill its shims (it kills what they leave), and wait until it is gone."""
     if not is_alive(pid):
         return
+    tree.send(pid, signal.SIGTERM, None)
     for shim in tree.children(pid):
         tree.send(shim, signal.SIGKILL, None)
-    wait_for(lambda: not [child for child in tree.children(pid) if is_alive(child)], what="no child of the fork server")
-    tree.send(pid, signal.SIGTERM, None)
     wait_for(lambda: not is_alive(pid), what="the end of the fork server")
