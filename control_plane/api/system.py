@@ -8,10 +8,15 @@ from banksman.v1 import system_pb2, system_pb2_grpc
 
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
-from control_plane.api.mapping import timestamp
+from control_plane.api.mapping import Plan, timestamp
 from control_plane.storage import reads
 
 LOW_DISK_BYTES = 1 << 30
+STATUS = Plan(
+    reads.StatusCounts,
+    system_pb2.GetStatusResponse,
+    absent=frozenset({"database_bytes", "log_bytes", "disk_free_bytes", "warnings"}),
+)
 
 
 class SystemServicer(system_pb2_grpc.SystemServiceServicer):
@@ -34,22 +39,12 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         )
 
     async def GetStatus(self, request: system_pb2.GetStatusRequest, context: Context) -> system_pb2.GetStatusResponse:
-        counts = await self._desk.read(reads.status_counts)
-        free_bytes = shutil.disk_usage(self._desk.settings.state_dir).free
-        return system_pb2.GetStatusResponse(
-            runners_connected=counts.runners_connected,
-            runners_disconnected=counts.runners_disconnected,
-            slots_total=counts.slots_total,
-            slots_used=counts.slots_used,
-            runs_queued=counts.runs_queued,
-            runs_active=counts.runs_active,
-            schedules_active=counts.schedules_active,
-            next_fire_at=timestamp(counts.next_fire_at),
-            database_bytes=self._desk.house.database.size_bytes(),
-            log_bytes=await self._desk.read(reads.log_bytes_total),
-            disk_free_bytes=free_bytes,
-            warnings=self._warnings(free_bytes),
-        )
+        answer = STATUS.encode(await self._desk.read(reads.status_counts))
+        answer.database_bytes = self._desk.house.database.size_bytes()
+        answer.log_bytes = await self._desk.read(reads.log_bytes_total)
+        answer.disk_free_bytes = shutil.disk_usage(self._desk.settings.state_dir).free
+        answer.warnings.extend(self._warnings(answer.disk_free_bytes))
+        return answer
 
     def _warnings(self, free_bytes: int) -> list[str]:
         """Sentences that an operator should read."""
