@@ -261,14 +261,17 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
                 context
             )
         outbox: asyncio.Queue[pb.SessionResponse | None] = asyncio.Queue()
-        async with asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(self._read(requests, outbox))
-            while (response := await outbox.get()) is not None:
-                await context.write(response)
-            reader.cancel()
-        if self._outbox is outbox:
-            self._outbox = None
-        await self._notify()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(self._read(requests, outbox))
+                while (response := await outbox.get()) is not None:
+                    await context.write(response)
+                reader.cancel()
+        finally:
+            # Also when the peer has died in the middle of a write.
+            if self._outbox is outbox:
+                self._outbox = None
+            await self._notify()
 
     async def _read(self, requests: AsyncIterator[pb.SessionRequest], outbox: asyncio.Queue[Any]) -> None:
         inventory: list[pb.HeldAttempt] = []

@@ -22,7 +22,7 @@ from runner_agent.domain.exit_report import ExitReport, Outcome
 from runner_agent.domain.held import Held, Phase
 from runner_agent.domain.ids import AttemptKey, RunId
 from runner_agent.domain.messages import Offer, RunnerMessage, ServerMessage, Stop, Verdict, VerdictKind, Welcome
-from runner_agent.domain.outputs import Output, Send
+from runner_agent.domain.outputs import Leave, Output, Send
 from runner_agent.domain.reason import Reason
 from runner_agent.domain.reconciler import decide, next_wake
 from runner_agent.domain.state import AgentState, Identity, initial_state
@@ -82,6 +82,8 @@ class Core:
             self.now = max(self.now, wake)
             outputs = self.feed(Tick(load=0.0, disk_free_bytes=1 << 40))
             seen.extend(outputs)
+            if any(isinstance(output, Leave) for output in outputs):
+                break
             if not outputs and (again := next_wake(self.state)) is not None and again <= self.now:
                 raise AssertionError(f"nothing moves at {self.now}")
         self.now = end
