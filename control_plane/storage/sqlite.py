@@ -16,8 +16,10 @@ from sqlalchemy.exc import DBAPIError
 LOCK_NAME = "server.lock"
 DATABASE_NAME = "banksman.db"
 READERS = 4
+BUSY_TIMEOUT_MS = 5_000
+TIDY_WAITS_MS = 50
 
-_COMMON_PRAGMAS = ("PRAGMA busy_timeout=5000", "PRAGMA foreign_keys=ON", "PRAGMA temp_store=MEMORY")
+_COMMON_PRAGMAS = (f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}", "PRAGMA foreign_keys=ON", "PRAGMA temp_store=MEMORY")
 _WRITER_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     # FULL syncs the write-ahead log at each commit: an answered write survives a power loss. Group commit pays for it.
@@ -142,8 +144,13 @@ def tidy(connection: Connection) -> None:
     driver = connection.connection.driver_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError("not a SQLite connection")
+    # A sample is enough for the planner, and bounds how long this takes.
+    driver.execute("PRAGMA analysis_limit=1000").close()
     driver.execute("PRAGMA optimize").close()
+    # Readers are not waited for: the next time does as well, and meanwhile nothing can be written.
+    driver.execute(f"PRAGMA busy_timeout={TIDY_WAITS_MS}").close()
     driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
+    driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}").close()
 
 
 def size_bytes(path: Path) -> int:

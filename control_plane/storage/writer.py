@@ -112,7 +112,10 @@ class Writer:
                 if trouble is Trouble.BUSY and rerun < MAX_RUNS - 1:
                     self.counters.reruns += 1
                     continue
-                self._fail(verbs, trouble, error)
+                self._fail(verbs, refusal(trouble, error))
+            except Exception as error:  # noqa: BLE001 - the thread must live on: every later write waits for it
+                self._connection.invalidate()
+                self._fail(verbs, error)
             return
 
     def _transaction(self, verbs: list[Verb]) -> None:
@@ -162,10 +165,11 @@ class Writer:
             self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT verb")
         self._connection.exec_driver_sql("RELEASE SAVEPOINT verb")
 
-    def _fail(self, verbs: list[Verb], trouble: Trouble, cause: DBAPIError) -> None:
+    def _fail(self, verbs: list[Verb], error: BaseException) -> None:
+        """All verbs of a transaction that was not committed, also those that had been refused on what it held."""
         self.counters.failed += len(verbs)
         for verb in verbs:
-            verb.result, verb.error = None, refusal(trouble, cause)
+            verb.result, verb.error = None, error
 
 
 def refusal(trouble: Trouble, cause: DBAPIError) -> BanksmanError:
@@ -192,10 +196,17 @@ def _answer(verbs: list[Verb]) -> None:
 def _deliver(verbs: list[Verb]) -> None:
     for verb in verbs:
         if verb.error is None and verb.after is not None:
-            verb.after(verb.result)
+            _call_after(verb, verb.after)
         if verb.future.done():  # its caller has gone; the commit stands
             continue
         if verb.error is None:
             verb.future.set_result(verb.result)
         else:
             verb.future.set_exception(verb.error)
+
+
+def _call_after(verb: Verb, after: Callable[[Any], None]) -> None:
+    try:
+        after(verb.result)
+    except Exception as error:  # noqa: BLE001 - a bug in one must not keep the answers of the others back
+        verb.loop.call_exception_handler({"message": f"after the write {verb.name!r}", "exception": error})

@@ -133,7 +133,7 @@ async def test_old_logs_are_found_by_age_and_by_size(database: Database, things:
     runs = [things.run(state=RunState.SUCCEEDED, completed_at=T0, settled_at=later(age)) for age in ages]
     active = things.run(state=RunState.RUNNING)
     attempts = [
-        things.attempt(run, runner, state=AttemptState.SUCCEEDED, assigned_at=T0, log_sealed_at=T0)
+        things.attempt(run, runner, state=AttemptState.SUCCEEDED, assigned_at=T0, log_sealed_at=run.settled_at or T0)
         for run in (*runs, active)
     ]
 

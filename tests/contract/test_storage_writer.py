@@ -210,6 +210,33 @@ async def test_after_is_not_called_for_a_refusal(database: Database) -> None:
     assert told == []
 
 
+async def test_a_mistake_in_after_keeps_no_answer_back(database: Database) -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[str] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context["message"]))
+
+    def bad(result: str) -> None:
+        raise ZeroDivisionError
+
+    assert await database.write(put("a"), name="first", after=bad) == "a"
+    assert await database.write(put("b")) == "b"
+    assert reported == ["after the write 'first'"]
+    loop.set_exception_handler(None)
+
+
+async def test_a_verb_that_ends_the_transaction_fails_and_the_writer_lives_on(database: Database) -> None:
+    def rolls_back(conn: Connection) -> None:
+        conn.exec_driver_sql("ROLLBACK")
+
+    first, broken, last = await together(database, put("a"), rolls_back, put("b"))
+    assert isinstance(broken, Exception)
+    assert isinstance(first, Exception)
+    assert isinstance(last, str | Exception)
+    assert await database.write(put("c")) == "c"
+    assert "a" not in await database.read(keys)
+    assert database.statistics().waiting == 0
+
+
 async def test_closing_finishes_what_was_submitted(tmp_path: Path, clock: FakeClock) -> None:
     database = Database.open(tmp_path, clock)
     gate = Gate()

@@ -28,6 +28,8 @@ from control_plane.storage.tables import (
 )
 
 _PROJECTS: Final = select(*PROJECT.columns)
+_PROJECT: Final = _PROJECTS.where(PROJECTS.c.id == bindparam("id"))
+_FIND_PROJECT: Final = _PROJECTS.where(or_(PROJECTS.c.id == bindparam("text"), PROJECTS.c.name == bindparam("text")))
 _PRINCIPALS: Final = select(*PRINCIPAL.columns)
 _TOKENS: Final = select(*TOKEN.columns, PRINCIPALS.c.name).join(PRINCIPALS, PRINCIPALS.c.id == TOKENS.c.principal_id)
 _TOKEN_BY_DIGEST: Final = _TOKENS.where(TOKENS.c.secret_digest == bindparam("digest"))
@@ -50,14 +52,13 @@ class StoredRequest:
 
 
 def project(connection: Connection, project_id: ProjectId) -> Project | None:
-    row = connection.execute(_PROJECTS.where(PROJECTS.c.id == project_id)).first()
+    row = connection.execute(_PROJECT, {"id": project_id}).first()
     return None if row is None else PROJECT.entity(row)
 
 
 def find_project(connection: Connection, id_or_name: str) -> Project | None:
     """By id or name; empty means the project called "default"."""
-    wanted = id_or_name or DEFAULT_PROJECT_NAME
-    row = connection.execute(_PROJECTS.where(or_(PROJECTS.c.id == wanted, PROJECTS.c.name == wanted))).first()
+    row = connection.execute(_FIND_PROJECT, {"text": id_or_name or DEFAULT_PROJECT_NAME}).first()
     return None if row is None else PROJECT.entity(row)
 
 

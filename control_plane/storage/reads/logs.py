@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import Connection, and_, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, select, text
 
 from control_plane.domain.attempt import ATTEMPT_TERMINAL, AttemptState
 from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
@@ -14,7 +14,7 @@ from control_plane.domain.reason import Reason
 from control_plane.domain.run import RunState
 from control_plane.storage.rows import AnyRow, at_or_none, to_us
 from control_plane.storage.tables import ATTEMPTS, LOG_SEGMENTS, RUNS
-from control_plane.storage.tables.runs import UNSEALED_ATTEMPT
+from control_plane.storage.tables.runs import KEPT_LOG, UNSEALED_ATTEMPT
 
 _A: Final = ATTEMPTS.c
 _OWNER: Final = (
@@ -56,9 +56,6 @@ _UNSEALED: Final = (
         _A.state.in_(sorted(str(state) for state in ATTEMPT_TERMINAL)),
     )
     .order_by(_A.run_id, _A.lease_epoch)
-)
-_SEALED_AND_SETTLED: Final = and_(
-    _A.log_sealed_at.is_not(None), _A.log_deleted_at.is_(None), RUNS.c.settled_at.is_not(None)
 )
 
 
@@ -134,30 +131,23 @@ def unsealed_logs(connection: Connection, holder: Holder) -> tuple[AttemptKey, .
 
 def expired_logs(connection: Connection, before: datetime, limit: int) -> tuple[AttemptKey, ...]:
     """Sealed logs, not deleted yet, of runs that settled before `before`; oldest first."""
-    query = (
-        select(_A.run_id, _A.lease_epoch)
-        .join(RUNS, RUNS.c.id == _A.run_id)
-        .where(_SEALED_AND_SETTLED, RUNS.c.settled_at < to_us(before))
-        .order_by(RUNS.c.settled_at, _A.run_id, _A.lease_epoch)
-        .limit(limit)
-    )
+    query = _kept(_A.run_id, _A.lease_epoch).where(_A.log_sealed_at < to_us(before), RUNS.c.settled_at < to_us(before))
+    query = query.limit(limit)
     return tuple(_key(row) for row in connection.execute(query))
 
 
 def oldest_logs(connection: Connection, limit: int) -> tuple[tuple[AttemptKey, int], ...]:
     """Sealed logs of settled runs that are not deleted, with their stored bytes; oldest first."""
-    stored = func.coalesce(func.sum(LOG_SEGMENTS.c.stored_bytes), 0)
     of_log = and_(LOG_SEGMENTS.c.run_id == _A.run_id, LOG_SEGMENTS.c.lease_epoch == _A.lease_epoch)
-    query = (
-        select(_A.run_id, _A.lease_epoch, stored)
-        .join(RUNS, RUNS.c.id == _A.run_id)
-        .outerjoin(LOG_SEGMENTS, of_log)
-        .where(_SEALED_AND_SETTLED)
-        .group_by(RUNS.c.settled_at, _A.run_id, _A.lease_epoch)
-        .order_by(RUNS.c.settled_at, _A.run_id, _A.lease_epoch)
-        .limit(limit)
-    )
-    return tuple((_key(row), int(row[2])) for row in connection.execute(query))
+    stored = select(func.coalesce(func.sum(LOG_SEGMENTS.c.stored_bytes), 0)).where(of_log).scalar_subquery()
+    query = _kept(_A.run_id, _A.lease_epoch, stored).where(RUNS.c.settled_at.is_not(None)).limit(limit)
+    return tuple((_key(row), int(row[-1])) for row in connection.execute(query))
+
+
+def _kept(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Sealed logs that are not deleted, in the order in which they were sealed, which is also how their runs settle."""
+    query = select(*columns).join(RUNS, RUNS.c.id == _A.run_id).where(text(KEPT_LOG))
+    return query.order_by(_A.log_sealed_at, _A.run_id, _A.lease_epoch)
 
 
 def log_bytes_total(connection: Connection) -> int:

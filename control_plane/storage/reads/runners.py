@@ -19,11 +19,14 @@ from control_plane.storage.tables.runs import LIVE_ATTEMPT
 
 _RUNNERS: Final = select(*RUNNER.columns)
 _RUNNER: Final = _RUNNERS.where(RUNNERS.c.id == bindparam("id"))
+_FIND_RUNNER: Final = _RUNNERS.where(or_(RUNNERS.c.id == bindparam("text"), RUNNERS.c.name == bindparam("text")))
+_ALL: Final = _RUNNERS.where(RUNNERS.c.revoked_at.is_(None)).order_by(RUNNERS.c.name)
 _HELD: Final = (
     select(ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, ATTEMPTS.c.slots)
     .where(text(LIVE_ATTEMPT))
     .order_by(ATTEMPTS.c.run_id)
 )
+_HELD_BY_ONE: Final = _HELD.where(ATTEMPTS.c.runner_id == bindparam("runner_id"))
 
 
 def runner(connection: Connection, runner_id: RunnerId) -> Runner | None:
@@ -32,15 +35,13 @@ def runner(connection: Connection, runner_id: RunnerId) -> Runner | None:
 
 
 def find_runner(connection: Connection, id_or_name: str) -> Runner | None:
-    query = _RUNNERS.where(or_(RUNNERS.c.id == id_or_name, RUNNERS.c.name == id_or_name))
-    row = connection.execute(query).first()
+    row = connection.execute(_FIND_RUNNER, {"text": id_or_name}).first()
     return None if row is None else _with_held(connection, [RUNNER.entity(row)])[0]
 
 
 def runners(connection: Connection) -> tuple[Runner, ...]:
     """All that are not revoked, by name: what placement chooses from."""
-    query = _RUNNERS.where(RUNNERS.c.revoked_at.is_(None)).order_by(RUNNERS.c.name)
-    return _with_held(connection, [RUNNER.entity(row) for row in connection.execute(query)])
+    return _with_held(connection, [RUNNER.entity(row) for row in connection.execute(_ALL)])
 
 
 def list_runners(connection: Connection, request: PageRequest, *, include_revoked: bool = False) -> Page[Runner]:
@@ -60,10 +61,13 @@ def list_runners(connection: Connection, request: PageRequest, *, include_revoke
 
 def _with_held(connection: Connection, found: Sequence[Runner]) -> tuple[Runner, ...]:
     """The same runners with the runs and slots of their live attempts."""
-    query = _HELD.where(ATTEMPTS.c.runner_id == found[0].id) if len(found) == 1 else _HELD
     runs: defaultdict[str, list[RunId]] = defaultdict(list)
     slots: defaultdict[str, int] = defaultdict(int)
-    for row in connection.execute(query) if found else ():
+    if len(found) == 1:
+        held = connection.execute(_HELD_BY_ONE, {"runner_id": found[0].id})
+    else:
+        held = connection.execute(_HELD)
+    for row in held:
         runs[row.runner_id].append(RunId(row.run_id))
         slots[row.runner_id] += row.slots
     return tuple(replace(item, held_run_ids=tuple(runs[item.id]), slots_used=slots[item.id]) for item in found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import Connection, Text, or_, select
+from sqlalchemy import Connection, Text, bindparam, or_, select
 
 from control_plane.domain.ids import ProjectId, TaskId
 from control_plane.domain.pages import Page
@@ -16,6 +16,13 @@ from control_plane.storage.shapes import SECRET, TASK
 from control_plane.storage.tables import SECRETS, SPEC_SECRETS, TASKS
 
 _TASKS: Final = select(*TASK.columns)
+_TASK: Final = _TASKS.where(TASKS.c.id == bindparam("id"))
+_FIND_TASK: Final = _TASKS.where(
+    TASKS.c.project_id == bindparam("project_id"),
+    TASKS.c.deleted_at.is_(None),
+    or_(TASKS.c.id == bindparam("text"), TASKS.c.name == bindparam("text")),
+)
+_SECRET_NAMES: Final = select(SECRETS.c.name).where(SECRETS.c.project_id == bindparam("project_id"))
 _SECRETS: Final = select(*SECRET.columns)
 # Behind every text that begins with a prefix: no character sorts higher.
 _LAST: Final = "\U0010ffff"
@@ -23,18 +30,13 @@ _LAST: Final = "\U0010ffff"
 
 def task(connection: Connection, task_id: TaskId) -> Task | None:
     """Also one that was deleted."""
-    row = connection.execute(_TASKS.where(TASKS.c.id == task_id)).first()
+    row = connection.execute(_TASK, {"id": task_id}).first()
     return None if row is None else TASK.entity(row)
 
 
 def find_task(connection: Connection, project_id: ProjectId, id_or_name: str) -> Task | None:
     """One of the project's tasks that are not deleted, by id or name."""
-    query = _TASKS.where(
-        TASKS.c.project_id == project_id,
-        TASKS.c.deleted_at.is_(None),
-        or_(TASKS.c.id == id_or_name, TASKS.c.name == id_or_name),
-    )
-    row = connection.execute(query).first()
+    row = connection.execute(_FIND_TASK, {"project_id": project_id, "text": id_or_name}).first()
     return None if row is None else TASK.entity(row)
 
 
@@ -57,9 +59,7 @@ def list_tasks(
 
 
 def secret_names(connection: Connection, project_id: ProjectId) -> frozenset[str]:
-    return frozenset(
-        row[0] for row in connection.execute(select(SECRETS.c.name).where(SECRETS.c.project_id == project_id))
-    )
+    return frozenset(row[0] for row in connection.execute(_SECRET_NAMES, {"project_id": project_id}))
 
 
 def sealed_secrets(connection: Connection, project_id: ProjectId, names: Collection[str]) -> tuple[SealedSecret, ...]:

@@ -103,8 +103,6 @@ Index("ix_runs_created_by", RUNS.c.created_by, RUNS.c.id)
 # Every index costs each run something: those that few runs need leave the others out.
 partial_("ix_runs_task", RUNS.c.task_id, RUNS.c.id, where="task_id IS NOT NULL")
 partial_("ix_runs_completed", RUNS.c.completed_at, where="completed_at IS NOT NULL")
-# Which logs are old is asked by the age of their run.
-partial_("ix_runs_settled", RUNS.c.settled_at, RUNS.c.id, where="settled_at IS NOT NULL")
 partial_("ix_runs_due", RUNS.c.due_at, RUNS.c.id, where="due_at IS NOT NULL")
 partial_("ix_runs_queue", RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id, where=QUEUED_RUN)
 partial_("ix_runs_not_before", RUNS.c.not_before, where=f"{QUEUED_RUN} AND not_before IS NOT NULL")
@@ -153,6 +151,14 @@ ATTEMPTS: Final = Table(
 )
 LIVE_ATTEMPT: Final = "state IN ('OFFERED', 'STARTING', 'RUNNING', 'STOPPING')"
 UNSEALED_ATTEMPT: Final = "assigned_at IS NOT NULL AND log_sealed_at IS NULL"
+KEPT_LOG: Final = "log_sealed_at IS NOT NULL AND log_deleted_at IS NULL"
+partial_(
+    "ix_attempts_kept_log",
+    ATTEMPTS.c.log_sealed_at,
+    ATTEMPTS.c.run_id,
+    ATTEMPTS.c.lease_epoch,
+    where=KEPT_LOG,
+)
 partial_("ix_attempts_live", ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, where=LIVE_ATTEMPT)
 partial_(
     "ix_attempts_unsealed",

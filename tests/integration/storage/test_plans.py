@@ -7,24 +7,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, insert
 
+from control_plane.domain.attempt import AttemptState
 from control_plane.domain.ids import AttemptKey, Holder, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId
 from control_plane.domain.run import RunState
-from control_plane.storage import reads, schema, sqlite
+from control_plane.storage import reads, schema, sqlite, writes
 from control_plane.storage.reads import EventFilter, PageRequest, RunFilter
-from tests.contract.storage_things import T0
+from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
+from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNS
+from tests.contract.storage_things import PROJECT_ID, T0, USER_ID, Things
+from tests.fakes.clock import FakeClock
 
 PROJECT = ProjectId("p")
-RUN = RunId("r")
-KEY = AttemptKey(run_id=RUN, lease_epoch=1)
+RUN_ID = RunId("r")
+KEY = AttemptKey(run_id=RUN_ID, lease_epoch=1)
 HOLDER = Holder(runner_id=RunnerId("x"), state_directory_id="d")
 PAGE = PageRequest()
 
 QUERIES: dict[str, Callable[[Connection], object]] = {
-    "run": lambda c: reads.run(c, RUN),
+    "run": lambda c: reads.run(c, RUN_ID),
     "attempt": lambda c: reads.attempt(c, KEY),
-    "attempts": lambda c: reads.attempts(c, RUN),
+    "attempts": lambda c: reads.attempts(c, RUN_ID),
     "spec": lambda c: reads.spec_bytes(c, "s"),
     "queued runs": lambda c: reads.queued_runs(c, T0, 100),
     "next not_before": lambda c: reads.next_not_before(c, T0),
@@ -35,8 +39,8 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "list by state": lambda c: reads.list_runs(c, PROJECT, RunFilter(states=(RunState.FAILED,)), PAGE),
     "list by task": lambda c: reads.list_runs(c, PROJECT, RunFilter(task_id=TaskId("t")), PAGE),
     "list since": lambda c: reads.list_runs(c, PROJECT, RunFilter(created_after=T0), PAGE),
-    "events of a run": lambda c: reads.list_events(c, RUN, PAGE),
-    "watch a run": lambda c: reads.events_after(c, EventFilter(project_id=PROJECT, run_id=RUN), 5, 100),
+    "events of a run": lambda c: reads.list_events(c, RUN_ID, PAGE),
+    "watch a run": lambda c: reads.events_after(c, EventFilter(project_id=PROJECT, run_id=RUN_ID), 5, 100),
     "watch a task": lambda c: reads.events_after(c, EventFilter(project_id=PROJECT, task_id=TaskId("t")), 5, 100),
     "watch a project": lambda c: reads.events_after(c, EventFilter(project_id=PROJECT), 5, 100),
     "newest event": reads.newest_event_number,
@@ -48,9 +52,12 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "status": reads.status_counts,
     "due schedules": lambda c: reads.due_schedules(c, T0, 100),
     "log owner": lambda c: reads.log_owner(c, KEY),
-    "log view": lambda c: reads.log_view(c, RUN),
+    "log view": lambda c: reads.log_view(c, RUN_ID),
     "unsealed logs": lambda c: reads.unsealed_logs(c, HOLDER),
     "expired logs": lambda c: reads.expired_logs(c, T0, 100),
+    "oldest logs": lambda c: reads.oldest_logs(c, 100),
+    "task": lambda c: reads.find_task(c, PROJECT, "t"),
+    "project": lambda c: reads.find_project(c, "p"),
     "token": lambda c: reads.token_by_digest(c, "d"),
     "request id": lambda c: reads.stored_request(
         c, principal_id=PrincipalId("u"), method="m", request_id="r", not_before=T0
@@ -58,15 +65,52 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """The query plan of every statement that each query runs."""
+OLD_RUNS = 20_000
+BUSY_RUNS = 50
+
+
+def _many_rows(connection: Connection) -> None:
+    """A control plane that has worked for long: many runs that are over, of one task, schedule, runner and project."""
+    things = Things(FakeClock(start=T0))
+    things.foundations(connection)
+    task, runner = things.task(), things.runner()
+    writes.insert_task(connection, task)
+    writes.insert_runner(connection, runner, created_by=USER_ID)
+    over = {"state": RunState.SUCCEEDED, "completed_at": T0, "settled_at": T0}
+    same = {"task_id": task.id, "schedule_id": ScheduleId("s")}
+    runs = [things.run(**over, **same) for _ in range(OLD_RUNS)]
+    busy = [things.run(state=RunState.RUNNING, **same) for _ in range(BUSY_RUNS)]
+    runs += [*busy, *(things.run(**same) for _ in range(BUSY_RUNS))]
+    connection.execute(insert(RUNS), [RUN.values(run, short_id=run.id[-8:]) for run in runs])
+    sealed = {"state": AttemptState.SUCCEEDED, "assigned_at": T0, "log_sealed_at": T0}
+    attempts = [things.attempt(run, runner, **sealed) for run in runs[:OLD_RUNS]]
+    attempts += [things.attempt(run, runner, state=AttemptState.RUNNING, assigned_at=T0) for run in busy]
+    rows = [ATTEMPT.values(attempt, project_id=PROJECT_ID, log_deleted_at=None) for attempt in attempts]
+    connection.execute(insert(ATTEMPTS), rows)
+    events = [{**RUN_EVENT.values(things.event(run)), "project_id": PROJECT_ID, "task_id": task.id} for run in runs]
+    for event_row in events:
+        del event_row["number"]
+    connection.execute(insert(RUN_EVENTS), events)
+
+
+@pytest.fixture(scope="module", params=["new", "old, with statistics"])
+def plans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The query plan of every statement that each query runs, in a new database and in one that has seen much."""
     engines = sqlite.open_engines(tmp_path_factory.mktemp("plans") / "banksman.db")
     schema.migrate(engines.writer)
+    if request.param != "new":
+        with engines.writer.begin() as connection:
+            _many_rows(connection)
+        with engines.writer.connect() as connection:
+            connection.exec_driver_sql("PRAGMA analysis_limit=1000")
+            connection.exec_driver_sql("ANALYZE")
+            connection.rollback()
     found: dict[str, list[str]] = {}
-    with engines.writer.begin() as connection:
+    with engines.writer.connect() as connection:
+        connection.exec_driver_sql("ANALYZE sqlite_schema")
         for name, query in QUERIES.items():
             found[name] = _plan(connection, query)
+        connection.rollback()
     engines.dispose()
     return found
 

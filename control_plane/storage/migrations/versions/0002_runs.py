@@ -115,14 +115,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("schedule_id IS NOT NULL"),
         postgresql_where=sa.text("schedule_id IS NOT NULL"),
     )
-    op.create_index(
-        "ix_runs_settled",
-        "runs",
-        ["settled_at", "id"],
-        unique=False,
-        sqlite_where=sa.text("settled_at IS NOT NULL"),
-        postgresql_where=sa.text("settled_at IS NOT NULL"),
-    )
     op.create_index(op.f("ix_runs_short_id"), "runs", ["short_id"], unique=False)
     op.create_index(op.f("ix_runs_spec_sha256"), "runs", ["spec_sha256"], unique=False)
     op.create_index(
@@ -211,6 +203,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], name=op.f("fk_attempts_run_id"), ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["runner_id"], ["runners.id"], name=op.f("fk_attempts_runner_id")),
         sa.PrimaryKeyConstraint("run_id", "lease_epoch", name=op.f("pk_attempts")),
+    )
+    op.create_index(
+        "ix_attempts_kept_log",
+        "attempts",
+        ["log_sealed_at", "run_id", "lease_epoch"],
+        unique=False,
+        sqlite_where=sa.text("log_sealed_at IS NOT NULL AND log_deleted_at IS NULL"),
+        postgresql_where=sa.text("log_sealed_at IS NOT NULL AND log_deleted_at IS NULL"),
     )
     op.create_index(
         "ix_attempts_live",
