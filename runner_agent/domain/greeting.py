@@ -20,18 +20,16 @@ from runner_agent.domain.state import (
 
 PAGE_ENTRIES = 500
 PAGE_BYTES = 1 << 20
+HELLO_EXIT_BYTES = 8 << 20
 WELCOME_TIMEOUT_S = 15.0
 
 
 def say_hello(turn: Turn) -> None:
     """Tell the whole inventory, in pages. Every attempt's base for an Assignment is now this Hello."""
     turn.change(session=Session(phase=SessionPhase.GREETING, opened_boot_ns=turn.now, heard_boot_ns=turn.now))
-    entries: list[HeldAttempt] = []
-    for held in tuple(turn.held.values()):
-        entry = held.as_entry()
-        if entry is None:
-            continue
-        entries.append(entry)
+    everything = tuple(turn.held.values())
+    entries = _entries(everything, HELLO_EXIT_BYTES)
+    for held in everything:
         turn.put(replace(held, told_boot_ns=turn.now, started_told=held.started_at_ns is not None))
     pages = _pages(entries)
     for number, page in enumerate(pages, start=1):
@@ -106,22 +104,21 @@ def _send_heartbeat(turn: Turn) -> None:
             load=state.load,
             disk_free_bytes=state.disk_free_bytes,
             draining=state.draining,
-            held=_held_set(tuple(state.held.values())),
+            held=tuple(_entries(tuple(state.held.values()), PAGE_BYTES)),
         )
     )
 
 
-def _held_set(all_held: tuple[Held, ...]) -> tuple[HeldAttempt, ...]:
+def _entries(everything: tuple[Held, ...], room: int) -> list[HeldAttempt]:
     """Every attempt; exit records until the server has them, and no more than fit. The server can ask for the rest."""
     entries: list[HeldAttempt] = []
-    room = PAGE_BYTES
-    for held in all_held:
+    for held in everything:
         weight = held.exit.weight_bytes if held.exit is not None and not held.exit_stored else 0
         entry = held.as_entry(with_exit=0 < weight <= room)
         if entry is not None:
             entries.append(entry)
             room -= weight if entry.exit is not None else 0
-    return tuple(entries)
+    return entries
 
 
 def _pages(entries: list[HeldAttempt]) -> list[tuple[HeldAttempt, ...]]:

@@ -12,7 +12,7 @@ from runner_agent.domain import reconciler as core
 from runner_agent.domain.events import Event, Received, SessionClosed, SessionOpened, Tick
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.domain.messages import LogChunk, ServerMessage
+from runner_agent.domain.messages import AttemptExited, LogChunk, ServerMessage
 from runner_agent.domain.outputs import (
     AckLog,
     CloseLog,
@@ -163,6 +163,8 @@ class Reconciler:
         try:
             self._outbox.put(output.message)
         except OutboxFull as error:
+            if isinstance(output.message, AttemptExited):
+                return  # every heartbeat carries as many exit records as fit, until they are stored
             self._close(Parting(reason=f"the server does not read: {error}"))
 
     def _close(self, parting: Parting) -> None:

@@ -64,6 +64,12 @@ def test_a_page_of_hello_fits_into_a_message() -> None:
     assert sum(len(hello.inventory) for hello in hellos) == 20
 
 
+def test_hello_stays_small_enough_for_the_server_to_take_whole() -> None:
+    hellos = sent(Core(*held(200, result_data="x" * (256 << 10))).open(), Hello)
+    assert len(hellos) < 20
+    assert sum(len(hello.inventory) for hello in hellos) == 200
+
+
 def test_a_heartbeat_holds_no_more_exit_records_than_fit_and_still_lists_all() -> None:
     core = Core(*held(20, result_data="x" * (256 << 10)))
     core.connect()
