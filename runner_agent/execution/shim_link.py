@@ -37,6 +37,7 @@ from runner_agent.shim.messages import (
     StopPhase,
     Usage,
 )
+from runner_agent.shim.protocol import ALREADY_ACTIVE
 from runner_agent.shim.wire import event_from_frame
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
 
 ANSWER_TIMEOUT_S = 30.0
 SPAWN_TIMEOUT_S = 20.0
+RETRY_S = 0.05
 
 
 class ForkServerGone(ConnectionError):
@@ -185,13 +187,15 @@ class ForkServer:
     async def connect_or_spawn(cls, state_directory: Path, *, use_cgroups: bool = True) -> ForkServer:
         """Adopt the fork server of `state_directory`, or start one. One of another build is asked to retire first.
 
-        Raises ForkServerGone if none answers within SPAWN_TIMEOUT_S, OSError if the directory is unusable.
+        Raises ForkServerGone with its last words if it does not start, TimeoutError after SPAWN_TIMEOUT_S, OSError if
+        the directory is unusable.
         """
         async with asyncio.timeout(SPAWN_TIMEOUT_S):
-            pid = await cls._adopt(state_directory)
-            if pid is None:
-                pid = await cls._spawn(state_directory, use_cgroups)
-        return cls(state_directory, pid)
+            while True:
+                pid = await cls._adopt(state_directory) or await cls._spawn(state_directory, use_cgroups)
+                if pid is not None:
+                    return cls(state_directory, pid)
+                await asyncio.sleep(RETRY_S)  # another agent has just started one, which does not listen yet
 
     async def start(self, run_directory: Path, start: AttemptStart) -> ShimLink:
         """Fork a shim for the accepted attempt in `run_directory` and hand it the start; the steps begin at once.
@@ -253,7 +257,8 @@ class ForkServer:
             connection.close()
 
     @classmethod
-    async def _spawn(cls, state_directory: Path, use_cgroups: bool) -> int:
+    async def _spawn(cls, state_directory: Path, use_cgroups: bool) -> int | None:
+        """The pid of a new fork server; None if another one holds the place."""
         root = str(Path(runner_agent.__file__).resolve().parent.parent)
         bootstrap = f"import sys; sys.path.append({root!r}); from runner_agent.shim.fork_server import main; main()"
         arguments = [str(state_directory), build_id(), "cgroups" if use_cgroups else "no-cgroups"]
@@ -264,7 +269,7 @@ class ForkServer:
         )  # fmt: skip
         _, errors = await starter.communicate()
         pid = await cls._adopt(state_directory)
-        if pid is None:
+        if pid is None and starter.returncode != ALREADY_ACTIVE:
             raise ForkServerGone(f"the fork server did not start: {errors.decode(errors='replace').strip()[-2000:]}")
         return pid
 

@@ -86,7 +86,7 @@ def wait_and_become(ends: ChildEnds, shim_pid: int, oom_score: str) -> NoReturn:
         _report(ends.status, failure)
     except OSError as error:
         _report(ends.status, SpawnFailure(errno=error.errno or 0, message=f"the step could not be set up: {error}"))
-    except (ValueError, UnicodeError) as error:
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not pass for the program's own exit
         _report(ends.status, SpawnFailure(errno=errno.EINVAL, message=f"the step cannot be executed: {error}"))
     finally:
         os._exit(127)

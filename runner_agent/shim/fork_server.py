@@ -26,11 +26,11 @@ from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.loop import READ, Loop, SignalPipe
 from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
+from runner_agent.shim.protocol import ALREADY_ACTIVE
 from runner_agent.shim.serve import serve, wait_and_serve
 
 LOCK = "fork.lock"
 LOG = "fork_server.log"
-ALREADY_ACTIVE = 17
 MAX_CONNECTIONS = 256
 QUIET_S = 0.02
 _MAX_LOG_BYTES = 1 << 20

@@ -29,6 +29,7 @@ MAX_FRAME_BYTES = 48 << 20
 SMALL_FRAME_BYTES = 512 << 10
 CONTROL_SOCKET = "control"
 FORK_SERVER_SOCKET = "fork"
+ALREADY_ACTIVE = 17  # exit status of a fork server that finds its place taken
 _LENGTH = struct.Struct("<I")
 _CREDENTIALS = struct.Struct("3i")
 _ADDRESS_BYTES = 107

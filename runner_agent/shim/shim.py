@@ -219,7 +219,7 @@ class Shim:
             self._hear(Executed())
             return
         failure = parse_report(report)
-        self._hear(ExecFailed(errno=failure.errno, message=failure.message))
+        self._hear(ExecFailed(errno=failure.errno, message=self._masked(failure.message)))
 
     def _write(self, kind: int, data: bytes) -> None:
         now = _now()
@@ -323,7 +323,7 @@ class Shim:
                 return
             except OSError as error:
                 os.write(2, f"shim: the exit record cannot be stored: {error}\n".encode())
-                self._loop.turn(1.0)
+                signal.sigtimedwait((), 1.0)
         raise OSError("the exit record could not be stored")
 
     # ---- requests
