@@ -85,8 +85,12 @@ class House:
         self._fifos: list[Fifo] = []
         self._listen = "127.0.0.1:0"
         self.server = self._server_program()
-        self.start_server()
-        self.doors = self.client()
+        try:
+            self.start_server()
+            self.doors = self.client()
+        except BaseException:
+            self.close()
+            raise
 
     # -- the control plane
 

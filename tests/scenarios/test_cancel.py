@@ -148,7 +148,7 @@ def test_a_run_that_is_cancelled_is_not_retried(shared: House, here: pathlib.Pat
     )
     many = run_pb2.Run().spec.retry
     many.max_attempts = 5
-    many.backoff.FromMilliseconds(100)
+    many.backoff.FromSeconds(1)
     run = shared.submit(spec(python(text, tally, arrived.path), retry=many))
     arrived.receive()
     shared.cancel(run.id)

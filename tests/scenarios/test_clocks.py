@@ -22,7 +22,7 @@ def from_now(later_s: float) -> Timestamp:
 
 
 def retry(attempts: int, *on: str) -> spec_pb2.RetryPolicy:
-    return spec_pb2.RetryPolicy(max_attempts=attempts, backoff=seconds(0.1), backoff_cap=seconds(0.2), retry_on=on)
+    return spec_pb2.RetryPolicy(max_attempts=attempts, backoff=seconds(1), backoff_cap=seconds(1), retry_on=on)
 
 
 def test_a_run_that_lasts_too_long_is_stopped(shared: House, here: pathlib.Path) -> None:
