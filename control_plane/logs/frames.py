@@ -3,8 +3,8 @@
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from control_plane.domain.log import LogKind, LogRecord
 
@@ -25,9 +25,11 @@ class BadFrame(Exception):
     """Bytes that are no whole record: torn, or changed after they were written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One record at its offset. `kind` is None for a kind that a later version wrote; `size` counts bytes of file."""
+class Frame(NamedTuple):
+    """One record at its offset; a tuple, because one is made for every record that is read.
+
+    `kind` is None for a kind that a later version wrote; `size` counts bytes of file.
+    """
 
     offset: int
     at_us: int
@@ -44,12 +46,14 @@ class Frame:
 
     def record(self, start: int, end: int) -> LogRecord:
         """The part of it that lies in [start, end); a later version's kind reads as a gap."""
-        first, last = max(start, self.offset), min(end, self.end)
         at = _EPOCH + timedelta(microseconds=self.at_us)
+        offset, data = self.offset, self.data
+        last = min(end, offset + len(data) + self.gap_bytes)
         if self.gap_bytes or self.kind is None:
             kind = self.kind or LogKind.SYSTEM
-            return LogRecord(kind=kind, at=at, step=self.step, gap_bytes=last - first)
-        data = self.data[first - self.offset : last - self.offset]
+            return LogRecord(kind=kind, at=at, step=self.step, gap_bytes=last - max(start, offset))
+        if start > offset or last < offset + len(data):
+            data = data[max(start, offset) - offset : last - offset]
         return LogRecord(kind=self.kind, at=at, step=self.step, data=data)
 
 

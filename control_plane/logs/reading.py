@@ -23,20 +23,20 @@ class Collector:
 
     def take(self, frame: Frame) -> bool:
         """Add a record; False when it was not wanted any more: it is then the next read's first."""
-        if frame.end <= self.offset:
+        offset, end, size = frame.offset, frame.end, len(frame.data)
+        if end <= self.offset:
             return True
-        if self.full or frame.offset >= self._end:
+        if self.full or offset >= self._end:
             return False
-        if frame.offset > self.offset:
-            self.damage(frame.offset, frame.at_us)
+        if offset > self.offset:
+            self.damage(offset, frame.at_us)
             return False
-        piece = frame.record(self.offset, self._end)
-        if self._records and len(piece.data) > self._room:
+        if self._records and size > self._room:
             self._room = 0
             return False
-        self._records.append(piece)
-        self._room -= len(piece.data) + 1
-        self.offset += piece.length
+        self._records.append(frame.record(self.offset, self._end))
+        self._room -= size + 1
+        self.offset = min(end, self._end)
         return True
 
     def damage(self, until: int, at_us: int) -> None:

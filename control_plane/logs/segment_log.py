@@ -8,6 +8,7 @@ from pathlib import Path
 
 from control_plane.domain.log import LogRecord
 from control_plane.logs import blocks
+from control_plane.logs.digest import BLOCK_BYTES
 from control_plane.logs.frames import encode, to_us
 from control_plane.logs.recovery import blocks_path, recover, segment_path
 from control_plane.logs.segments import HEADER_BYTES, Segment, encode_header, sync_directory, write_all, write_seal
@@ -39,6 +40,9 @@ class SegmentLog:
         self._digest = found.digest
         self._checkpoints = found.checkpoints
         self._pending: list[blocks.Checkpoint] = []
+        # Records of one append that are hashed together, and where the first of them lies.
+        self._waiting: list[bytes] = []
+        self._waiting_position = 0
         self._fd: int | None = None
         # Files that have unsynced bytes and are no longer the last one.
         self._full: list[int] = []
@@ -55,6 +59,7 @@ class SegmentLog:
         for record in records:
             if not self.segments or position >= self._segment_bytes:
                 self._flush(parts, position)
+                self._digest_waiting()
                 parts, position = [], HEADER_BYTES
                 self._begin_segment(record)
             header, payload = encode(record, self.end)
@@ -62,8 +67,17 @@ class SegmentLog:
             self._account(record, position)
             position += len(header) + len(payload)
         self._flush(parts, position)
+        self._digest_waiting()
 
     def _account(self, record: LogRecord, position: int) -> None:
+        """Count and digest a record. Small ones wait to be hashed together, unless a block ends in this one."""
+        if not record.gap_bytes and (self.end + len(record.data)) // BLOCK_BYTES == self.end // BLOCK_BYTES:
+            if not self._waiting:
+                self._waiting_position = position
+            self._waiting.append(record.data)
+            self.end += len(record.data)
+            return
+        self._digest_waiting()
         newlines = self._newlines
         if record.gap_bytes:
             self._digest.gap(record.gap_bytes)
@@ -71,6 +85,19 @@ class SegmentLog:
             self._digest.data(record.data)
             self._newlines += record.data.count(b"\n")
         self.end += record.length
+        self._note_blocks(position, newlines)
+
+    def _digest_waiting(self) -> None:
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        if data:
+            newlines = self._newlines
+            self._digest.data(data)
+            self._newlines += data.count(b"\n")
+            # Only a gap before these records can have ended here: reading goes on at the first of them.
+            self._note_blocks(self._waiting_position, newlines)
+
+    def _note_blocks(self, position: int, newlines: int) -> None:
         if self._digest.fresh:
             index = self.segments[-1].index
             self._pending += (blocks.Checkpoint(entry, index, position, newlines) for entry in self._digest.fresh)
