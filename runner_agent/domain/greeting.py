@@ -29,7 +29,10 @@ def say_hello(turn: Turn) -> None:
     turn.change(session=Session(phase=SessionPhase.GREETING, opened_boot_ns=turn.now, heard_boot_ns=turn.now))
     everything = tuple(turn.held.values())
     entries = _entries(everything, HELLO_EXIT_BYTES)
+    listed = {entry.key for entry in entries}
     for held in everything:
+        if held.key not in listed:
+            continue
         turn.put(replace(held, told_boot_ns=turn.now, started_told=held.started_at_ns is not None))
     pages = _pages(entries)
     for number, page in enumerate(pages, start=1):
