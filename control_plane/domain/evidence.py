@@ -24,10 +24,8 @@ def nothing_left(attempt: Attempt, record: ExitRecord) -> bool:
 
 
 def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
-    """The exit record's facts on its attempt; the first record stays. The result goes to the run while it is active."""
+    """The exit record's facts on its attempt. The result goes to the run while it is active."""
     attempt = case.live
-    if attempt.exit_stored:
-        return case
     stop = attempt.stop
     if stop is not None:
         stop = replace(
@@ -68,7 +66,7 @@ def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
 
 
 def late_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
-    """The exit record of an attempt that is already over: evidence only, one row, then acked for ever."""
+    """The exit record of an attempt that is over: evidence only. The first one stays, repeats are acked for ever."""
     if case.live.state not in ATTEMPT_TERMINAL:
         raise ValueError(f"attempt {case.live.key} is not over")
     if case.live.exit_stored:

@@ -52,12 +52,13 @@ async def tick(house: House, period_s: float = 1.0) -> None:
 async def _guarded(house: House, alarm: Alarm) -> None:
     """Side by side, so that they share a commit; one that fails keeps nobody else from ringing."""
     try:
-        await _answer(house, alarm)
+        await ring(house, alarm)
     except Exception:  # the others' clocks must go on
         log.exception("an alarm failed", ring=str(alarm.ring), run=alarm.key.run_id, epoch=alarm.key.lease_epoch)
 
 
-async def _answer(house: House, alarm: Alarm) -> None:
+async def ring(house: House, alarm: Alarm) -> None:
+    """Do what one alarm asks for; an alarm that comes too late changes nothing."""
     match alarm.ring:
         case Ring.OFFER:
             if not await withdraw(house, alarm.key, Reason.OFFER_EXPIRED, "it did not answer the offer in time"):

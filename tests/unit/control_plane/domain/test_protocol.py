@@ -345,3 +345,13 @@ def test_exit_in_starting_records_both_moves() -> None:
     after = judge_exited(AttemptExited(key=KEY, exit=exit_record()), HOLDER, case(AttemptState.STARTING), AT).case
     assert after is not None
     assert [event.type for event in after.events] == ["STARTED", "SUCCEEDED"]
+
+
+def test_a_held_attempt_under_an_older_fence_moves_nothing() -> None:
+    """The run's fence went on, whatever the attempt's row says: only evidence counts."""
+    older = replace(case(AttemptState.RUNNING), run=run(RunState.RUNNING, lease_epoch=2))
+    fenced = judge(held(HeldPhase.RUNNING), HOLDER, older, AT)
+    assert fenced.case == older
+    assert fenced.verdict is not None
+    assert fenced.verdict.kind is VerdictKind.FENCED
+    assert judge_silence(older, AT) == older

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from control_plane.domain import limits
 from control_plane.domain.attempt import StopPhase
+from control_plane.domain.clocks import Alarm, Ring
 from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.placement import Match
 from control_plane.domain.reason import Reason
@@ -356,3 +357,25 @@ async def test_cancel_while_the_assignment_is_on_its_way(world: World, holder: H
     await world.exited(key, holder, exit_record(ExitOutcome.NOT_STARTED))
     ended = await world.stored(run.id)
     assert (ended.state, ended.kill_confirmed) == ("CANCELLED", True)
+
+
+@pytest.mark.parametrize("which", Ring)
+async def test_an_alarm_that_was_overtaken_changes_nothing(world: World, holder: Holder, which: Ring) -> None:
+    """Rung, and before its transaction began the runner was heard: the clock is asked again inside."""
+    key = await world.running(await world.submit(spec(lost_after_s=60.0)), holder)
+    before = (await world.stored(key.run_id), await world.attempt(key))
+    await clocks.ring(world.house, Alarm(key=key, ring=which))
+    assert (await world.stored(key.run_id), await world.attempt(key)) == before
+    assert world.posted == []
+
+
+async def test_one_clock_that_fails_keeps_no_other_from_ringing(world: World, holder: Holder) -> None:
+    broken = await world.running(await world.submit(spec(lost_after_s=60.0)), holder)
+    whole = await world.running(await world.submit(spec(lost_after_s=60.0)), holder)
+
+    def contradict(conn: Connection) -> None:
+        conn.execute(text("UPDATE runs SET state = 'QUEUED' WHERE id = :id"), {"id": broken.run_id})
+
+    await world.house.database.write(contradict)
+    await world.tick(101.0)
+    assert (await world.stored(whole.run_id)).state == "LOST"
