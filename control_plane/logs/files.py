@@ -12,8 +12,10 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import TypeVar
 
 from control_plane.domain.ids import AttemptKey, RunId
 from control_plane.domain.log import LogRecord
@@ -26,12 +28,15 @@ from control_plane.logs.store import Cursor, LogDamaged, LogMissing, LogRead, Lo
 
 SEGMENT_BYTES = 8 << 20
 OPEN_LOGS = 512
+SYNC_THREADS = 8
 # A sealed log smaller than this stays as it is: an archive would cost two syncs and save nothing.
 WORTH_COMPRESSING_BYTES = 16 << 10
 COMPRESS_READ_BYTES = 1 << 20
 _SAFE_RUN_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _SEGMENT_NAME = re.compile(r"(?P<run>[0-9A-Za-z_-]{1,64})\.(?P<epoch>[0-9]+)\.000001\.seg")
 
+A = TypeVar("A")
+R = TypeVar("R")
 OpenLog = SegmentLog | archive.Archive
 
 
@@ -54,6 +59,7 @@ class FileLogStore:
         # One compression or deletion at a time: what is deleted does not come back.
         self._maintenance = threading.Lock()
         self._logs: OrderedDict[AttemptKey, OpenLog] = OrderedDict()
+        self._syncers = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="log-sync")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -72,11 +78,18 @@ class FileLogStore:
     def sync(self, keys: Iterable[AttemptKey]) -> None:
         self._check_reserve()
         logs = [log for key in keys if isinstance(log := self._logs.get(key), SegmentLog) and log.dirty]
-        directories = {directory for log in logs if (directory := log.sync_files()) is not None}
-        for directory in directories:
-            sync_directory(directory)
+        directories = set(self._all(SegmentLog.sync_files, logs)) - {None}
+        self._all(sync_directory, [directory for directory in directories if directory is not None])
         for log in logs:
             log.publish()
+
+    def _all(self, body: Callable[[A], R], arguments: Sequence[A]) -> list[R]:
+        """Side by side, because the file system then shares one journal commit; all have ended when this returns."""
+        if len(arguments) < 2:
+            return [body(argument) for argument in arguments]
+        futures = [self._syncers.submit(body, argument) for argument in arguments]
+        wait(futures)
+        return [future.result() for future in futures]
 
     def rollback(self, keys: Iterable[AttemptKey]) -> None:
         with self._lock:
@@ -133,6 +146,7 @@ class FileLogStore:
                 if isinstance(log, SegmentLog):
                     log.close()
             self._logs.clear()
+        self._syncers.shutdown()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
