@@ -8,6 +8,7 @@ import os
 from runner_agent.shim.linux import fork_into_cgroup
 
 _PARENT_PREFIX = "0::"
+_OURS = "banksman-"
 
 
 class Cgroup:
@@ -107,6 +108,22 @@ class Cgroup:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM):
                 raise
             return None
+
+
+def name_for(shim_pid: int, instant_ns: int) -> str:
+    """The name of a new cgroup of this shim's."""
+    return f"{_OURS}{shim_pid}-{instant_ns:x}"
+
+
+def remove_left_behind() -> None:
+    """Remove the empty cgroups below our own whose shims are dead; those with processes in them cannot be removed."""
+    parent = own_cgroup()
+    if parent is None:
+        return
+    for name in os.listdir(parent):
+        shim_pid = name.removeprefix(_OURS).partition("-")[0]
+        if name.startswith(_OURS) and shim_pid.isdecimal() and not os.path.exists(f"/proc/{shim_pid}"):
+            Cgroup(os.path.join(parent, name)).remove()
 
 
 def fork_in(cgroup: Cgroup | None) -> tuple[int, Cgroup | None]:

@@ -19,7 +19,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from runner_agent.shim import codec, files, protocol, tree
+from runner_agent.shim import cgroup, codec, files, protocol, tree
 from runner_agent.shim.attempt_files import RUNS, MaskRequest, Place
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.linux import become_subreaper
@@ -38,7 +38,7 @@ _MAX_LOG_BYTES = 1 << 20
 
 @dataclass(slots=True)
 class _DeadShim:
-    """A shim that ended without finishing: its orphans are being killed."""
+    """A shim that ended without finishing: its orphans are being killed. A spare one has no name yet."""
 
     name: str
     shim_pid: int
@@ -68,6 +68,8 @@ class ForkServer:
 
     def run(self) -> None:
         """Until it has retired and its last shim is gone."""
+        if self._use_cgroups:
+            cgroup.remove_left_behind()
         while not (self._retiring and not self._shims and not self._orphans()):
             busy = self._loop.turn(self._timeout_s())
             self._tend()
@@ -236,7 +238,7 @@ class ForkServer:
             if self._spare is not None and self._spare[0] == ended.pid:
                 self._spare[1].close()
                 self._spare = None
-            if name and ended.exit_code != 0:
+            if name is not None and ended.exit_code != 0:
                 self._dead.append(_DeadShim(name, ended.pid))
         orphans = self._orphans()
         if not orphans:
@@ -254,6 +256,8 @@ class ForkServer:
         return [pid for pid in tree.children(os.getpid()) if pid not in self._shims]
 
     def _bear_witness(self) -> None:
+        if self._dead and self._use_cgroups:
+            cgroup.remove_left_behind()
         for dead in self._dead:
             if not dead.name:
                 continue

@@ -29,6 +29,7 @@ from runner_agent.execution.shim_link import (
     UnknownShimVersion,
 )
 from runner_agent.shim import attempt_files, codec, files, protocol, tree
+from runner_agent.shim.cgroup import own_cgroup
 from tests.integration.shim import trees
 from tests.integration.shim.host import Host, Run, end_fork_server, is_alive, python, shell, step
 from tests.waiting import wait_for
@@ -341,6 +342,20 @@ async def test_a_reboot_is_believed_by_the_attempts_own_boot_id(host: Host) -> N
 async def test_one_agent_at_a_time(host: Host) -> None:
     with pytest.raises(StateDirectoryBusy):
         StateDirectory.open(host.state.path)
+
+
+async def test_a_dead_spare_is_replaced_and_leaves_no_cgroup(host: Host) -> None:
+    (spare,) = wait_for(host.shims, what="a spare shim")
+    parent = own_cgroup()
+    os.kill(spare, signal.SIGKILL)
+    wait_for(lambda: host.shims() and host.shims() != [spare], what="another spare")
+    if parent is not None:
+        wait_for(
+            lambda: not [name for name in os.listdir(parent) if name.startswith(f"banksman-{spare}-")],
+            what="its cgroup is gone",
+        )
+    record, _ = await host.run(shell("echo still works"))
+    assert record.exit_code == 0
 
 
 async def test_sockets_are_ours_alone(host: Host) -> None:
