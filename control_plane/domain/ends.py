@@ -16,6 +16,7 @@ from control_plane.domain.spec import RETRY_ON_FAILED, RETRY_ON_TIMEOUT
 from control_plane.domain.stops import cancelled, end_if_task_deleted, stopped_by_host
 
 UNPROVEN = "not tried again: its process tree is not proven empty"
+TOO_LATE = "not tried again: its deadline is too near"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,12 +188,24 @@ def _fate(case: Case, reason: Reason, fate: _Fate, at: Instant) -> Case:
         return concluded(cancelled(_shown_on_run(case, reason, at), at.now, note=fate.note), at.now)
     not_before = next_try_at(case.spec, case.run, at.now, at.jitter) if fate.retry else None
     if not_before is not None:
-        case = case.advance_run(RunEvent.WILL_RETRY)
-        run = replace(case.run, not_before=not_before, queue_rank=1, retry_count=case.run.retry_count + 1)
-        case = replace(case, run=run).record(RunEventType.WILL_RETRY, at.now, reason=reason, note=fate.note)
-        return concluded(end_if_task_deleted(case, at.now), at.now)
+        return _will_retry(case, reason, not_before, at)
+    if fate.retry:
+        fate = replace(fate, note=TOO_LATE)
     case = _shown_on_run(case.advance_run(fate.event), reason, at)
     return concluded(case.record(fate.kind, at.now, reason=reason, note=fate.note), at.now)
+
+
+def _will_retry(case: Case, reason: Reason, not_before: datetime, at: Instant) -> Case:
+    case = case.advance_run(RunEvent.WILL_RETRY)
+    run = replace(
+        case.run,
+        not_before=not_before,
+        queue_rank=1,
+        retry_count=case.run.retry_count + 1,
+        result_data="",
+    )
+    case = replace(case, run=run).record(RunEventType.WILL_RETRY, at.now, reason=reason)
+    return concluded(end_if_task_deleted(case, at.now), at.now)
 
 
 def _shown_on_run(case: Case, reason: Reason | None, at: Instant) -> Case:

@@ -60,7 +60,9 @@ def test_a_retry_never_passes_the_deadline() -> None:
     at = case(AttemptState.RUNNING, of=spec(max_attempts=3))
     for seconds, state in ((5, "FAILED"), (6, "QUEUED")):
         near = replace(at, run=replace(at.run, deadline=NOW + timedelta(seconds=seconds)))
-        assert exited(near, BADLY, AT).run.state == state
+        after = exited(near, BADLY, AT)
+        assert after.run.state == state
+        assert ("deadline" in after.events[-1].note) == (state == "FAILED")
 
 
 def test_nothing_is_retried_beside_a_tree_that_may_still_live() -> None:
@@ -267,6 +269,8 @@ def test_the_result_is_kept_and_a_huge_one_is_not() -> None:
     fits = "x" * limits.RESULT_BYTES
     assert exited(case(AttemptState.RUNNING), exit_record(result_data=fits), AT).run.result_data == fits
     assert exited(case(AttemptState.RUNNING), exit_record(result_data=fits + "x"), AT).run.result_data == ""
+    retried = case(AttemptState.RUNNING, of=spec(max_attempts=2))
+    assert exited(retried, replace(BADLY, result_data="{}"), AT).run.result_data == ""
 
 
 def test_the_exit_record_closes_the_stops_phases() -> None:
