@@ -111,7 +111,6 @@ class FileLogStore:
         log = self._open(key)
         if isinstance(log, SegmentLog) and not log.sealed:
             log.seal()
-            blocks_path(log.base).unlink(missing_ok=True)
 
     def compress(self, key: AttemptKey) -> bool:
         with self._maintenance:
@@ -202,7 +201,7 @@ class FileLogStore:
             log = self._logs.get(key)
             if log is None:
                 log = self._logs[key] = self._load(key)
-                self._shed()
+                self._shed(key)
             self._logs.move_to_end(key)
             return log
 
@@ -215,17 +214,17 @@ class FileLogStore:
         self._remove_segments(base)
         return packed
 
-    def _shed(self) -> None:
+    def _shed(self, newest: AttemptKey) -> None:
         """Close the logs that were used least; one with unsynced bytes stays, and so does the newest."""
         spare = len(self._logs) - self._open_logs
-        for key in list(self._logs)[:-1]:
-            if spare <= 0:
-                return
-            log = self._logs[key]
-            if isinstance(log, SegmentLog) and log.dirty:
-                continue
+        chosen: list[AttemptKey] = []
+        for key, log in self._logs.items():
+            if len(chosen) >= spare:
+                break
+            if not (isinstance(log, SegmentLog) and log.dirty) and key != newest:
+                chosen.append(key)
+        for key in chosen:
             self._forget(key)
-            spare -= 1
 
     def _forget(self, key: AttemptKey) -> None:
         log = self._logs.get(key)

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from control_plane.domain.ids import AttemptKey
+from control_plane.domain.logs import LogSegment
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.ledger import LogLedger
 from control_plane.logs.store import LogDamaged
@@ -41,7 +42,10 @@ class LogHousekeeping:
         self._looked_once = False
 
     async def compress(self) -> int:
-        """Compress what was sealed since the last call; the first call also finds what a restart forgot."""
+        """Compress what was sealed since the last call; the first call also finds what a restart forgot.
+
+        Raises BanksmanError.
+        """
         keys = list(self._take_sealed())
         if not self._looked_once:
             self._looked_once = True
@@ -49,12 +53,22 @@ class LogHousekeeping:
         done = 0
         for key in keys:
             try:
-                done += await asyncio.to_thread(self._store.compress, key)
+                before = await asyncio.to_thread(self._store.segments, key)
+                if await asyncio.to_thread(self._store.compress, key):
+                    await self._note_size(key, before)
+                    done += 1
             except LogDamaged:
                 log.error("a stored log has changed on disk; it is kept as it is", run=key.run_id)
             except OSError as error:
                 log.warning("a log could not be compressed", run=key.run_id, error=str(error))
         return done
+
+    async def _note_size(self, key: AttemptKey, before: tuple[LogSegment, ...]) -> None:
+        """The first segment's row stands for the archive, the others take nothing any more."""
+        after = sum(segment.stored_bytes for segment in await asyncio.to_thread(self._store.segments, key))
+        sizes = [after, *(0 for _ in before[1:])]
+        rows = [replace(segment, stored_bytes=size) for segment, size in zip(before, sizes, strict=True)]
+        await self._ledger.resized(key, rows)
 
     async def remove_old(self) -> int:
         """Remove logs that are too old, then the oldest of those that are too many. Raises BanksmanError, OSError."""

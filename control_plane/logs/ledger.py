@@ -6,7 +6,7 @@ from functools import partial
 from typing import Protocol
 
 from control_plane.domain.ids import AttemptKey, Holder, RunId
-from control_plane.domain.logs import LogOwner, LogSeal, LogView
+from control_plane.domain.logs import LogOwner, LogSeal, LogSegment, LogView
 from control_plane.lifecycle import logs
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
@@ -27,6 +27,10 @@ class LogLedger(Protocol):
 
     async def seal(self, key: AttemptKey, seal: LogSeal) -> None:
         """Remember, once, that the log gets no more bytes. Committed on return."""
+        ...
+
+    async def resized(self, key: AttemptKey, segments: Iterable[LogSegment]) -> None:
+        """Remember that these segments of a log take another number of bytes now."""
         ...
 
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
@@ -63,6 +67,10 @@ class HouseLedger:
 
     async def seal(self, key: AttemptKey, seal: LogSeal) -> None:
         await logs.seal_log(self._house, key, seal)
+
+    async def resized(self, key: AttemptKey, segments: Iterable[LogSegment]) -> None:
+        for segment in segments:
+            await logs.register_segment(self._house, key, segment)
 
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
         before: datetime = self._house.clock.now() - timedelta(seconds=older_than_s)

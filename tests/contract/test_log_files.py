@@ -97,6 +97,15 @@ def test_a_restart_reads_at_most_the_last_block_again(root: Path) -> None:
     assert found.newlines == content(store).count(b"\n")
 
 
+def test_a_sealed_log_opens_without_being_read_whole(root: Path) -> None:
+    store = FileLogStore(root)
+    fill(store, [line(b"x" * 50_000) for _ in range(100)])
+    store.seal(KEY)
+    base = store._base(KEY)
+    store.close()
+    assert recovery.recover(base).read_bytes <= 1 << 20
+
+
 @pytest.mark.parametrize("torn", [1, 13, 27, 28, 29, 60])
 def test_a_torn_end_is_cut_at_the_last_whole_record(root: Path, torn: int) -> None:
     store = FileLogStore(root)

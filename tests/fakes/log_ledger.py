@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from control_plane.domain.errors import ErrorCode, Unavailable
 from control_plane.domain.ids import AttemptKey, Holder, RunId
-from control_plane.domain.logs import LogAttempt, LogExit, LogOwner, LogSeal, LogView
+from control_plane.domain.logs import LogAttempt, LogExit, LogOwner, LogSeal, LogSegment, LogView
 from control_plane.domain.run import RunState
 from control_plane.watch import Watch
 
@@ -84,6 +84,10 @@ class MemoryLedger:
             for attempt in view.attempts
         )
         self.put(key.run_id, view.state, attempts)
+
+    async def resized(self, key: AttemptKey, segments: Iterable[LogSegment]) -> None:
+        self._check()
+        self.seals[key] = replace(self.seals[key], segments=tuple(segments))
 
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
         self._check()

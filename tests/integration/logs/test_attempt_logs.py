@@ -193,10 +193,15 @@ async def test_a_log_is_compressed_and_at_last_removed(rooms: Rooms) -> None:
         ledger=rooms.ledger, store=rooms.store, take_sealed=rooms.ingest.take_sealed, retention=retention
     )
     async with rooms.running():
-        await rooms.send(key, holder, 0, data)
+        rooms.store._segment_bytes = 20_000
+        for start in range(0, len(data), 6_000):
+            await rooms.send(key, holder, start, data[start : start + 6_000])
+            await rooms.until(LogAck)
         await rooms.exit(key, holder, ended(data))
         await rooms.until(Release(key=key))
+        before = await rooms.ledger.stored_bytes()
         assert await care.compress() == 1
+        assert await rooms.ledger.stored_bytes() < before / 10
         assert text(await rooms.read(LogQuery(run_id=run.id))) == data
         assert await care.remove_old() == 0
         world.clock.advance(3_601.0)
