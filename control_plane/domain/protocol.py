@@ -29,6 +29,7 @@ from control_plane.domain.session import (
     Verdict,
     VerdictKind,
 )
+from control_plane.domain.spec import StepKind
 from control_plane.domain.stops import stop_message, stop_progressed
 
 
@@ -194,12 +195,14 @@ def judge_stop_status(report: StopStatus, holder: Holder, case: Case | None, at:
 
 
 def judge_step(report: AttemptEventReport, holder: Holder, case: Case | None, at: Instant) -> Judgement:
-    """The end of one step; it implies that the attempt has started."""
+    """The end of one step. That of a MAIN step that was executed implies that the attempt has started."""
     if case is None or not evidence_fence(case, holder):
         return Judgement(verdict=None, case=case)
-    if state_fence(case):
-        case = started(case, 0, report.step_ended.started_at, at.now)
-    return Judgement(verdict=None, case=step_ended(case, report.step_ended))
+    step = report.step_ended
+    executed = step.exit_code is not None or step.signal is not None
+    if executed and step.kind is StepKind.MAIN and state_fence(case):
+        case = started(case, 0, step.started_at, at.now)
+    return Judgement(verdict=None, case=step_ended(case, step))
 
 
 def judge_silence(case: Case, at: Instant) -> Case:

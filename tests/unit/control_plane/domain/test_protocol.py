@@ -319,6 +319,21 @@ def test_the_end_of_a_step_implies_the_start_and_is_kept_once() -> None:
     assert judge_step(report, STRANGER, stored, AT).case == stored
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        StepResult(index=0, kind=StepKind.MAIN, error_message="no such program"),
+        StepResult(index=0, kind=StepKind.CHECKOUT, exit_code=0),
+    ],
+    ids=["not-executed", "preparation"],
+)
+def test_a_step_that_is_no_executed_main_step_implies_no_start(step: StepResult) -> None:
+    report = AttemptEventReport(key=KEY, step_ended=step)
+    after = judge_step(report, HOLDER, case(AttemptState.STARTING), AT).case
+    assert after is not None
+    assert (after.live.state, after.live.steps) == (AttemptState.STARTING, (step,))
+
+
 @pytest.mark.parametrize("state", AttemptState)
 def test_the_loss_clock_moves_only_what_is_held(state: AttemptState) -> None:
     before = case(state)
