@@ -107,6 +107,8 @@ async def _live(reconciler: Reconciler, connection: Connection, room: Room, foun
                 connection.stop()
                 await asyncio.wait({dialled}, timeout=FAREWELL_S)
                 dialled.cancel()
+                if leave.for_good:
+                    await room.fork_servers.retire()
         finally:
             attempts.abandon()
             _ignore_signals()

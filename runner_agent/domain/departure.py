@@ -35,7 +35,7 @@ def look(turn: Turn) -> None:
     if state.leaving is Leaving.NO:
         return
     if state.leaving is Leaving.HANDOVER:
-        turn.emit(Leave(reason="handed over; what runs goes on under its shims"))
+        turn.emit(Leave(reason="handed over; what runs goes on under its shims", for_good=False))
         return
     if _busy(state):
         if state.idle_since_boot_ns is not None:

@@ -152,9 +152,10 @@ class CloseSession:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leave:
-    """The agent is done: exit with 0. Shims that live go on."""
+    """The agent is done: exit with 0. Shims that live go on. `for_good`: nothing lives that needs the fork server."""
 
     reason: str
+    for_good: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

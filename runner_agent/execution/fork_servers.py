@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from runner_agent.execution.shim_link import ForkServer
+from runner_agent.execution.shim_link import ForkServer, ShimRefused
+from runner_agent.shim.codec import BadMessage
+from runner_agent.telemetry import logger
 
 
 class ForkServers:
@@ -16,6 +18,18 @@ class ForkServers:
         self._use_cgroups = use_cgroups
         self._current: ForkServer | None = None
         self._lock = asyncio.Lock()
+        self._log = logger("fork_servers")
+
+    async def retire(self) -> None:
+        """Nothing more will be started: let it leave with its last shim."""
+        async with self._lock:
+            if self._current is None:
+                return
+            try:
+                await self._current.retire()
+            except (OSError, TimeoutError, ShimRefused, BadMessage) as error:
+                self._log.warning("fork_server_not_retired", error=str(error))
+            self._current = None
 
     async def get(self) -> ForkServer:
         """A living one. Raises ForkServerGone, OSError, TimeoutError."""

@@ -76,7 +76,8 @@ class Connection:
             return None
         finally:
             await channel.close()
-        self._judge(end)
+        if not self._stopping:
+            self._judge(end)
         return end
 
     def _judge(self, end: SessionEnd) -> None:

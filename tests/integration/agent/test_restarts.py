@@ -12,6 +12,7 @@ from banksman.v1 import session_pb2 as pb
 
 from tests.fakes.control_plane import FakeAttempt, FakeControlPlane, command
 from tests.integration.agent.conftest import StartAgent
+from tests.integration.agent.program import processes_of
 from tests.waiting import wait_for
 
 WAITING = "i=0; while [ ! -e go ]; do echo line $i; i=$((i+1)); sleep 0.01; done; echo the end; exit 7"
@@ -100,6 +101,7 @@ async def test_an_idle_agent_leaves_at_once(plane: FakeControlPlane, start_agent
     agent = await start_agent()
     agent.signal(signal.SIGINT)
     assert await agent.wait() == 0
+    wait_for(lambda: not processes_of(agent.state_dir), what="the fork server's end")
 
 
 async def test_sigterm_twice_stops_runs_with_their_grace(plane: FakeControlPlane, start_agent: StartAgent) -> None:
