@@ -179,7 +179,8 @@ def test_a_run_may_say(line: bytes, call: object) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"{", b"[]", b'"stop"', b'{"type": "stop"}', b'{"type": "add_mask"}', b'{"type": "add_mask", "value": "1"}',
+        b"", b"{", b"[]", b'"stop"', b'{"type": "stop"}', b'{"type": "add_mask"}',
+        b'{"type": "add_mask", "value": "1"}',
         b'{"type": "add_mask", "value_base64": "?"}', b'{"type": "progress", "fraction": 2}',
         b'{"type": "progress", "fraction": true}', b'{"type": "progress", "text": 1}',
         b'{"type": "result", "value": "%s"}' % (b"x" * (MAX_RESULT_BYTES - 1)),
