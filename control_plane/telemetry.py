@@ -18,9 +18,12 @@ Logger = structlog.stdlib.BoundLogger
 
 
 def logger(room: str) -> Logger:
-    """The logger of a room, e.g. logger("dispatch")."""
-    bound: Logger = structlog.stdlib.get_logger(f"banksman.{room}").bind(room=room)
-    return bound
+    """The logger of a room, e.g. logger("dispatch").
+
+    It stays lazy: modules make theirs when they are imported, before anything is configured.
+    """
+    lazy: Logger = structlog.stdlib.get_logger(f"banksman.{room}", room=room)
+    return lazy
 
 
 def begin_call(**words: str) -> None:

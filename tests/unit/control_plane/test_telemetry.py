@@ -48,6 +48,15 @@ def test_words_of_a_call_are_on_its_lines_and_forgotten_with_it(lines):
     assert "method" not in two
 
 
+def test_a_logger_that_was_made_before_the_configuration_follows_it():
+    early = telemetry.logger("early")
+    stream = io.StringIO()
+    telemetry.configure(level="warning", form="json", stream=stream)
+    early.info("quiet")
+    early.warning("loud", token="x")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["loud"]
+
+
 def test_lines_below_the_level_are_left_out(lines):
     telemetry.logger("api").debug("quiet")
     assert lines() == []
