@@ -10,7 +10,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from sqlalchemy import Row, Table
 
 E = TypeVar("E")
-AnyRow: TypeAlias = Row[*tuple[Any, ...]]
+AnyRow: TypeAlias = Row[*tuple[Any, ...]] | Sequence[Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -125,7 +125,10 @@ def _nested(hint: Any) -> tuple[_Convert, _Convert]:
     if optional:
         return _allow_none(*_nested(bare))
     origin = typing.get_origin(bare)
-    if bare in (str, int, float, bool, bytes):
+    if bare is bool:
+        # Not every database has truth values of its own.
+        return _same, bool
+    if bare in (str, int, float, bytes):
         return _same, _same
     if bare is datetime:
         return to_us, from_us

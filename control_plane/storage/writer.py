@@ -10,15 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.domain.errors import BanksmanError, ErrorCode, ResourceExhausted, Unavailable
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.sqlite import Trouble
 
 MAX_VERBS: Final = 64
 MAX_S: Final = 0.020
 MAX_RUNS: Final = 4
+
+_SAVEPOINT: Final = Prepared(text("SAVEPOINT verb"))
+_ROLL_BACK: Final = Prepared(text("ROLLBACK TO SAVEPOINT verb"))
+_RELEASE: Final = Prepared(text("RELEASE SAVEPOINT verb"))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -152,7 +157,7 @@ class Writer:
 
     def _in_savepoint(self, verb: Verb) -> None:
         verb.result, verb.error = None, None
-        self._connection.exec_driver_sql("SAVEPOINT verb")
+        _SAVEPOINT.run(self._connection)
         try:
             verb.result = verb.body(self._connection)
         except DBAPIError as error:
@@ -162,8 +167,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - a refusal or a bug belongs to whoever asked, the others go on
             verb.error = error
         if verb.error is not None:
-            self._connection.exec_driver_sql("ROLLBACK TO SAVEPOINT verb")
-        self._connection.exec_driver_sql("RELEASE SAVEPOINT verb")
+            _ROLL_BACK.run(self._connection)
+        _RELEASE.run(self._connection)
 
     def _fail(self, verbs: list[Verb], error: BaseException) -> None:
         """All verbs of a transaction that was not committed, also those that had been refused on what it held."""

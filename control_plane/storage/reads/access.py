@@ -13,6 +13,7 @@ from control_plane.domain.pages import Page
 from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
 from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project
 from control_plane.storage.paging import PageRequest, fetch_page
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import AnyRow, to_us
 from control_plane.storage.shapes import JOIN_TOKEN, PRINCIPAL, PROJECT, TOKEN
 from control_plane.storage.tables import (
@@ -28,18 +29,22 @@ from control_plane.storage.tables import (
 )
 
 _PROJECTS: Final = select(*PROJECT.columns)
-_PROJECT: Final = _PROJECTS.where(PROJECTS.c.id == bindparam("id"))
-_FIND_PROJECT: Final = _PROJECTS.where(or_(PROJECTS.c.id == bindparam("text"), PROJECTS.c.name == bindparam("text")))
+_PROJECT: Final = Prepared(_PROJECTS.where(PROJECTS.c.id == bindparam("id")))
+_FIND_PROJECT: Final = Prepared(
+    _PROJECTS.where(or_(PROJECTS.c.id == bindparam("text"), PROJECTS.c.name == bindparam("text")))
+)
 _PRINCIPALS: Final = select(*PRINCIPAL.columns)
 _TOKENS: Final = select(*TOKEN.columns, PRINCIPALS.c.name).join(PRINCIPALS, PRINCIPALS.c.id == TOKENS.c.principal_id)
-_TOKEN_BY_DIGEST: Final = _TOKENS.where(TOKENS.c.secret_digest == bindparam("digest"))
-_PRINCIPAL: Final = _PRINCIPALS.where(PRINCIPALS.c.id == bindparam("id"))
+_TOKEN_BY_DIGEST: Final = Prepared(_TOKENS.where(TOKENS.c.secret_digest == bindparam("digest")))
+_PRINCIPAL: Final = Prepared(_PRINCIPALS.where(PRINCIPALS.c.id == bindparam("id")))
 _JOIN_TOKENS: Final = select(*JOIN_TOKEN.columns)
-_REQUEST: Final = select(REQUEST_IDS.c.body_digest, REQUEST_IDS.c.resource_id).where(
-    REQUEST_IDS.c.principal_id == bindparam("principal_id"),
-    REQUEST_IDS.c.method == bindparam("method"),
-    REQUEST_IDS.c.request_id == bindparam("request_id"),
-    REQUEST_IDS.c.created_at >= bindparam("not_before"),
+_REQUEST: Final = Prepared(
+    select(REQUEST_IDS.c.body_digest, REQUEST_IDS.c.resource_id).where(
+        REQUEST_IDS.c.principal_id == bindparam("principal_id"),
+        REQUEST_IDS.c.method == bindparam("method"),
+        REQUEST_IDS.c.request_id == bindparam("request_id"),
+        REQUEST_IDS.c.created_at >= bindparam("not_before"),
+    )
 )
 
 
@@ -52,13 +57,13 @@ class StoredRequest:
 
 
 def project(connection: Connection, project_id: ProjectId) -> Project | None:
-    row = connection.execute(_PROJECT, {"id": project_id}).first()
+    row = _PROJECT.one(connection, {"id": project_id})
     return None if row is None else PROJECT.entity(row)
 
 
 def find_project(connection: Connection, id_or_name: str) -> Project | None:
     """By id or name; empty means the project called "default"."""
-    row = connection.execute(_FIND_PROJECT, {"text": id_or_name or DEFAULT_PROJECT_NAME}).first()
+    row = _FIND_PROJECT.one(connection, {"text": id_or_name or DEFAULT_PROJECT_NAME})
     return None if row is None else PROJECT.entity(row)
 
 
@@ -90,7 +95,7 @@ def project_contents(connection: Connection, project_id: ProjectId) -> tuple[str
 
 
 def principal(connection: Connection, principal_id: PrincipalId) -> Principal | None:
-    row = connection.execute(_PRINCIPAL, {"id": principal_id}).first()
+    row = _PRINCIPAL.one(connection, {"id": principal_id})
     return None if row is None else PRINCIPAL.entity(row)
 
 
@@ -124,7 +129,7 @@ def token(connection: Connection, token_id: TokenId) -> Token | None:
 
 
 def token_by_digest(connection: Connection, digest: str) -> Token | None:
-    row = connection.execute(_TOKEN_BY_DIGEST, {"digest": digest}).first()
+    row = _TOKEN_BY_DIGEST.one(connection, {"digest": digest})
     return None if row is None else _token(row)
 
 
@@ -202,5 +207,5 @@ def stored_request(
         "request_id": request_id,
         "not_before": to_us(not_before),
     }
-    row = connection.execute(_REQUEST, where).first()
+    row = _REQUEST.one(connection, where)
     return None if row is None else StoredRequest(body_sha256=row[0], resource_id=row[1])

@@ -5,19 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, select, text
 
 from control_plane.domain.attempt import ATTEMPT_TERMINAL, AttemptState
 from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
 from control_plane.domain.logs import LogAttempt, LogExit, LogOwner, LogSegment, LogView
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import RunState
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import AnyRow, at_or_none, to_us
 from control_plane.storage.tables import ATTEMPTS, LOG_SEGMENTS, RUNS
 from control_plane.storage.tables.runs import KEPT_LOG, UNSEALED_ATTEMPT
 
 _A: Final = ATTEMPTS.c
-_OWNER: Final = (
+_OWNER: Final = Prepared(
     select(
         _A.runner_id,
         _A.state_directory_id,
@@ -61,17 +62,18 @@ _UNSEALED: Final = (
 
 def log_owner(connection: Connection, key: AttemptKey) -> LogOwner | None:
     """None when there is no such attempt, or no runner has accepted it."""
-    row = connection.execute(_OWNER, {"run_id": key.run_id, "lease_epoch": key.lease_epoch}).first()
-    if row is None or not row.state_directory_id:
+    row = _OWNER.one(connection, {"run_id": key.run_id, "lease_epoch": key.lease_epoch})
+    if row is None:
         return None
-    ended = None
-    if row.exit_stored:
-        ended = LogExit(final_offset=row.final_offset or 0, digest=row.expected_digest, counted=row.log_counted)
+    runner_id, directory, sealed_at, exit_stored, final_offset, digest, counted, current_lease_epoch = row
+    if not directory:
+        return None
+    ended = LogExit(final_offset=final_offset or 0, digest=digest, counted=bool(counted)) if exit_stored else None
     return LogOwner(
-        holder=Holder(runner_id=RunnerId(row.runner_id), state_directory_id=row.state_directory_id),
-        sealed=row.log_sealed_at is not None,
+        holder=Holder(runner_id=RunnerId(runner_id), state_directory_id=directory),
+        sealed=sealed_at is not None,
         exit=ended,
-        current_lease_epoch=row[-1],
+        current_lease_epoch=current_lease_epoch,
     )
 
 
@@ -89,7 +91,7 @@ def log_view(connection: Connection, run_id: RunId) -> LogView | None:
     )
 
 
-def _view(row: AnyRow) -> LogAttempt:
+def _view(row: Row[*tuple[Any, ...]]) -> LogAttempt:
     return LogAttempt(
         lease_epoch=row.lease_epoch,
         number=row.number,

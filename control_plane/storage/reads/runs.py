@@ -14,23 +14,26 @@ from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId, Sch
 from control_plane.domain.pages import Page
 from control_plane.domain.run import Run, RunState
 from control_plane.storage.paging import PageRequest, fetch_page, open_key
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import AnyRow, at_or_none, json_text, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNNERS, RUNS, SPECS, TASKS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
 
 _RUNS: Final = select(*RUN.columns)
-_RUN: Final = _RUNS.where(RUNS.c.id == bindparam("id"))
-_SPEC: Final = select(SPECS.c.body).where(SPECS.c.sha256 == bindparam("sha256"))
-_QUEUED: Final = (
+_RUN: Final = Prepared(_RUNS.where(RUNS.c.id == bindparam("id")))
+_SPEC: Final = Prepared(select(SPECS.c.body).where(SPECS.c.sha256 == bindparam("sha256")))
+_QUEUED: Final = Prepared(
     _RUNS.where(text(QUEUED_RUN), RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")))
     .order_by(RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id)
     .limit(bindparam("limit"))
 )
-_NEXT_NOT_BEFORE: Final = select(func.min(RUNS.c.not_before)).where(
-    text(f"{QUEUED_RUN} AND not_before IS NOT NULL"), RUNS.c.not_before > bindparam("now")
+_NEXT_NOT_BEFORE: Final = Prepared(
+    select(func.min(RUNS.c.not_before)).where(
+        text(f"{QUEUED_RUN} AND not_before IS NOT NULL"), RUNS.c.not_before > bindparam("now")
+    )
 )
-_DUE: Final = (
+_DUE: Final = Prepared(
     select(RUNS.c.id)
     .where(text("due_at IS NOT NULL"), RUNS.c.due_at <= bindparam("now"))
     .order_by(RUNS.c.due_at, RUNS.c.id)
@@ -41,14 +44,17 @@ _DUE: Final = (
 _ATTEMPTS: Final = select(*ATTEMPT.columns, RUNNERS.c.name, RUNNERS.c.disconnected_since).join(
     RUNNERS, RUNNERS.c.id == ATTEMPTS.c.runner_id
 )
-_ATTEMPT: Final = _ATTEMPTS.where(
-    ATTEMPTS.c.run_id == bindparam("run_id"), ATTEMPTS.c.lease_epoch == bindparam("lease_epoch")
+_ATTEMPT: Final = Prepared(
+    _ATTEMPTS.where(ATTEMPTS.c.run_id == bindparam("run_id"), ATTEMPTS.c.lease_epoch == bindparam("lease_epoch"))
 )
-_ATTEMPTS_OF_RUN: Final = _ATTEMPTS.where(ATTEMPTS.c.run_id == bindparam("run_id")).order_by(
-    ATTEMPTS.c.lease_epoch.desc()
+_ATTEMPTS_OF_RUN: Final = Prepared(
+    _ATTEMPTS.where(ATTEMPTS.c.run_id == bindparam("run_id")).order_by(ATTEMPTS.c.lease_epoch.desc())
 )
-_LIVE: Final = _ATTEMPTS.where(text(f"attempts.{LIVE_ATTEMPT}")).order_by(ATTEMPTS.c.run_id, ATTEMPTS.c.lease_epoch)
-_LIVE_OF_RUNNER: Final = _LIVE.where(ATTEMPTS.c.runner_id == bindparam("runner_id"))
+_LIVE_ATTEMPTS: Final = _ATTEMPTS.where(text(f"attempts.{LIVE_ATTEMPT}")).order_by(
+    ATTEMPTS.c.run_id, ATTEMPTS.c.lease_epoch
+)
+_LIVE: Final = Prepared(_LIVE_ATTEMPTS)
+_LIVE_OF_RUNNER: Final = Prepared(_LIVE_ATTEMPTS.where(ATTEMPTS.c.runner_id == bindparam("runner_id")))
 
 _EVENTS: Final = select(*RUN_EVENT.columns)
 
@@ -73,12 +79,12 @@ class EventFilter:
 
 
 def spec_bytes(connection: Connection, sha256: str) -> bytes | None:
-    row = connection.execute(_SPEC, {"sha256": sha256}).first()
+    row = _SPEC.one(connection, {"sha256": sha256})
     return None if row is None else bytes(row[0])
 
 
 def run(connection: Connection, run_id: RunId) -> Run | None:
-    row = connection.execute(_RUN, {"id": run_id}).first()
+    row = _RUN.one(connection, {"id": run_id})
     return None if row is None else RUN.entity(row)
 
 
@@ -137,17 +143,18 @@ def _id_before(at: datetime) -> str:
 
 def queued_runs(connection: Connection, now: datetime, limit: int) -> tuple[Run, ...]:
     """Runs that may be offered now, in the order in which they should be."""
-    return tuple(RUN.entity(row) for row in connection.execute(_QUEUED, {"now": to_us(now), "limit": limit}))
+    return tuple(RUN.entity(row) for row in _QUEUED.all(connection, {"now": to_us(now), "limit": limit}))
 
 
 def next_not_before(connection: Connection, now: datetime) -> datetime | None:
     """The earliest instant behind `now` at which a queued run may be offered that now may not."""
-    return at_or_none(connection.execute(_NEXT_NOT_BEFORE, {"now": to_us(now)}).scalar())
+    row = _NEXT_NOT_BEFORE.one(connection, {"now": to_us(now)})
+    return None if row is None else at_or_none(row[0])
 
 
 def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, ...]:
     """Runs that a wall clock concerns now, oldest first."""
-    return tuple(RunId(row[0]) for row in connection.execute(_DUE, {"now": to_us(now), "limit": limit}))
+    return tuple(RunId(row[0]) for row in _DUE.all(connection, {"now": to_us(now), "limit": limit}))
 
 
 def active_runs_of_task(connection: Connection, task_id: TaskId) -> tuple[RunId, ...]:
@@ -182,20 +189,20 @@ def _ids(connection: Connection, query: Select[Any]) -> tuple[RunId, ...]:
 
 
 def attempt(connection: Connection, key: AttemptKey) -> Attempt | None:
-    row = connection.execute(_ATTEMPT, {"run_id": key.run_id, "lease_epoch": key.lease_epoch}).first()
+    row = _ATTEMPT.one(connection, {"run_id": key.run_id, "lease_epoch": key.lease_epoch})
     return None if row is None else _seen(row)
 
 
 def attempts(connection: Connection, run_id: RunId) -> tuple[Attempt, ...]:
     """Newest first."""
-    return tuple(_seen(row) for row in connection.execute(_ATTEMPTS_OF_RUN, {"run_id": run_id}))
+    return tuple(_seen(row) for row in _ATTEMPTS_OF_RUN.all(connection, {"run_id": run_id}))
 
 
 def live_attempts(connection: Connection, runner_id: RunnerId | None = None) -> tuple[Attempt, ...]:
     """OFFERED, STARTING, RUNNING and STOPPING attempts, of one runner or of all."""
     if runner_id is None:
-        return tuple(_seen(row) for row in connection.execute(_LIVE))
-    return tuple(_seen(row) for row in connection.execute(_LIVE_OF_RUNNER, {"runner_id": runner_id}))
+        return tuple(_seen(row) for row in _LIVE.all(connection))
+    return tuple(_seen(row) for row in _LIVE_OF_RUNNER.all(connection, {"runner_id": runner_id}))
 
 
 def _seen(row: AnyRow) -> Attempt:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, case, func, select, text
 
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import at_or_none, from_us
 from control_plane.storage.tables import ATTEMPTS, RUNNERS, RUNS, SCHEDULES, SERVER, SETTINGS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT
@@ -14,6 +15,8 @@ from control_plane.storage.tables.schedules import DUE_SCHEDULE
 
 # The key of writes.server.raise_setting.
 EVENTS_DELETED_TO = "events_deleted_to"
+
+_GENERATION = Prepared(select(SERVER.c.generation))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,8 @@ def instance(connection: Connection) -> Instance | None:
 
 
 def generation(connection: Connection) -> int:
-    return connection.execute(select(SERVER.c.generation)).scalar() or 0
+    row = _GENERATION.one(connection)
+    return 0 if row is None else int(row[0])
 
 
 def events_deleted_to(connection: Connection) -> int:

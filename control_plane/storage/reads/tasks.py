@@ -12,17 +12,20 @@ from control_plane.domain.pages import Page
 from control_plane.domain.secret import SealedSecret, Secret
 from control_plane.domain.task import Task
 from control_plane.storage.paging import PageRequest, fetch_page
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.shapes import SECRET, TASK
 from control_plane.storage.tables import SECRETS, SPEC_SECRETS, TASKS
 
 _TASKS: Final = select(*TASK.columns)
-_TASK: Final = _TASKS.where(TASKS.c.id == bindparam("id"))
-_FIND_TASK: Final = _TASKS.where(
-    TASKS.c.project_id == bindparam("project_id"),
-    TASKS.c.deleted_at.is_(None),
-    or_(TASKS.c.id == bindparam("text"), TASKS.c.name == bindparam("text")),
+_TASK: Final = Prepared(_TASKS.where(TASKS.c.id == bindparam("id")))
+_FIND_TASK: Final = Prepared(
+    _TASKS.where(
+        TASKS.c.project_id == bindparam("project_id"),
+        TASKS.c.deleted_at.is_(None),
+        or_(TASKS.c.id == bindparam("text"), TASKS.c.name == bindparam("text")),
+    )
 )
-_SECRET_NAMES: Final = select(SECRETS.c.name).where(SECRETS.c.project_id == bindparam("project_id"))
+_SECRET_NAMES: Final = Prepared(select(SECRETS.c.name).where(SECRETS.c.project_id == bindparam("project_id")))
 _SECRETS: Final = select(*SECRET.columns)
 # Behind every text that begins with a prefix: no character sorts higher.
 _LAST: Final = "\U0010ffff"
@@ -30,13 +33,13 @@ _LAST: Final = "\U0010ffff"
 
 def task(connection: Connection, task_id: TaskId) -> Task | None:
     """Also one that was deleted."""
-    row = connection.execute(_TASK, {"id": task_id}).first()
+    row = _TASK.one(connection, {"id": task_id})
     return None if row is None else TASK.entity(row)
 
 
 def find_task(connection: Connection, project_id: ProjectId, id_or_name: str) -> Task | None:
     """One of the project's tasks that are not deleted, by id or name."""
-    row = connection.execute(_FIND_TASK, {"project_id": project_id, "text": id_or_name}).first()
+    row = _FIND_TASK.one(connection, {"project_id": project_id, "text": id_or_name})
     return None if row is None else TASK.entity(row)
 
 
@@ -59,7 +62,7 @@ def list_tasks(
 
 
 def secret_names(connection: Connection, project_id: ProjectId) -> frozenset[str]:
-    return frozenset(row[0] for row in connection.execute(_SECRET_NAMES, {"project_id": project_id}))
+    return frozenset(row[0] for row in _SECRET_NAMES.all(connection, {"project_id": project_id}))
 
 
 def sealed_secrets(connection: Connection, project_id: ProjectId, names: Collection[str]) -> tuple[SealedSecret, ...]:

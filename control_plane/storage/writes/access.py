@@ -10,18 +10,21 @@ from sqlalchemy import Connection, bindparam, delete, insert, update
 from control_plane.domain.ids import JoinTokenId, PrincipalId, ProjectId, RunnerId, TokenId
 from control_plane.domain.principal import JoinToken, Principal, Token
 from control_plane.domain.project import Project
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import JOIN_TOKEN, PRINCIPAL, PROJECT, TOKEN
 from control_plane.storage.tables import JOIN_TOKENS, PRINCIPALS, PROJECTS, REQUEST_IDS, TOKENS
 from control_plane.storage.writes.changes import compare_and_set
 
-_INSERT_REQUEST: Final = insert(REQUEST_IDS)
-_DELETE_REQUEST: Final = delete(REQUEST_IDS).where(
-    REQUEST_IDS.c.principal_id == bindparam("principal"),
-    REQUEST_IDS.c.method == bindparam("verb"),
-    REQUEST_IDS.c.request_id == bindparam("request"),
+_INSERT_REQUEST: Final = Prepared(insert(REQUEST_IDS))
+_DELETE_REQUEST: Final = Prepared(
+    delete(REQUEST_IDS).where(
+        REQUEST_IDS.c.principal_id == bindparam("principal"),
+        REQUEST_IDS.c.method == bindparam("verb"),
+        REQUEST_IDS.c.request_id == bindparam("request"),
+    )
 )
-_USE_TOKEN: Final = (
+_USE_TOKEN: Final = Prepared(
     update(TOKENS).where(TOKENS.c.id == bindparam("token")).values(last_used_at=bindparam("last_used_at"))
 )
 
@@ -54,7 +57,7 @@ def revoke_token(connection: Connection, token_id: TokenId, at: datetime) -> boo
 
 
 def use_token(connection: Connection, token_id: TokenId, at: datetime) -> None:
-    connection.execute(_USE_TOKEN, {"token": token_id, "last_used_at": to_us(at)})
+    _USE_TOKEN.run(connection, {"token": token_id, "last_used_at": to_us(at)})
 
 
 def insert_join_token(connection: Connection, token: JoinToken, *, secret_digest: str) -> None:
@@ -82,9 +85,9 @@ def insert_request(
     at: datetime,
 ) -> None:
     """Remembers what a request made. An entry of the same key that has expired gives way."""
-    connection.execute(_DELETE_REQUEST, {"principal": principal_id, "verb": method, "request": request_id})
-    connection.execute(
-        _INSERT_REQUEST,
+    _DELETE_REQUEST.run(connection, {"principal": principal_id, "verb": method, "request": request_id})
+    _INSERT_REQUEST.run(
+        connection,
         {
             "principal_id": principal_id,
             "method": method,

@@ -5,14 +5,16 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table, Update, bindparam, update
+from sqlalchemy import Connection, Table, bindparam, update
+
+from control_plane.storage.prepared import Prepared
 
 
 @lru_cache(maxsize=1024)
-def _statement(table: Table, changed: tuple[str, ...], guards: tuple[str, ...]) -> Update:
+def _statement(table: Table, changed: tuple[str, ...], guards: tuple[str, ...]) -> Prepared:
     """Made once for each set of columns, so that a hot verb does not build its statement again."""
     statement = update(table).values({name: bindparam(name) for name in changed})
-    return statement.where(*(table.c[name] == bindparam(f"old_{name}") for name in guards))
+    return Prepared(statement.where(*(table.c[name] == bindparam(f"old_{name}") for name in guards)))
 
 
 def compare_and_set(
@@ -27,5 +29,5 @@ def compare_and_set(
             return True
         changes = dict(guards)
     statement = _statement(table, tuple(sorted(changes)), tuple(guards))
-    result = connection.execute(statement, changes | {f"old_{name}": value for name, value in guards.items()})
-    return result.rowcount == 1
+    parameters = changes | {f"old_{name}": value for name, value in guards.items()}
+    return statement.run(connection, parameters).rowcount == 1

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.logs import LogSegment
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us, us_or_none
 from control_plane.storage.tables import ATTEMPTS, LOG_SEGMENTS
 
@@ -16,15 +17,17 @@ _KEY = (
     LOG_SEGMENTS.c.lease_epoch == bindparam("key_epoch"),
     LOG_SEGMENTS.c.number == bindparam("key_number"),
 )
-_KNOWN = select(LOG_SEGMENTS.c.number).where(*_KEY)
+_KNOWN = Prepared(select(LOG_SEGMENTS.c.number).where(*_KEY))
 _PROJECT = select(ATTEMPTS.c.project_id).where(
     ATTEMPTS.c.run_id == bindparam("run_id"), ATTEMPTS.c.lease_epoch == bindparam("lease_epoch")
 )
 _VALUES = ("first_offset", "end_offset", "first_at", "newlines", "stored_bytes")
-_UPDATE = update(LOG_SEGMENTS).where(*_KEY).values({name: bindparam(f"new_{name}") for name in _VALUES})
-_INSERT = insert(LOG_SEGMENTS).values(
-    {name: bindparam(name) for name in ("run_id", "lease_epoch", "number", *_VALUES)}
-    | {"project_id": _PROJECT.scalar_subquery()}
+_UPDATE = Prepared(update(LOG_SEGMENTS).where(*_KEY).values({name: bindparam(f"new_{name}") for name in _VALUES}))
+_INSERT = Prepared(
+    insert(LOG_SEGMENTS).values(
+        {name: bindparam(name) for name in ("run_id", "lease_epoch", "number", *_VALUES)}
+        | {"project_id": _PROJECT.scalar_subquery()}
+    )
 )
 
 
@@ -38,11 +41,11 @@ def upsert_segment(connection: Connection, key: AttemptKey, segment: LogSegment)
         "stored_bytes": segment.stored_bytes,
     }
     where = {"key_run": key.run_id, "key_epoch": key.lease_epoch, "key_number": segment.index}
-    if connection.execute(_KNOWN, where).first() is None:
+    if _KNOWN.one(connection, where) is None:
         row = {"run_id": key.run_id, "lease_epoch": key.lease_epoch, "number": segment.index}
-        connection.execute(_INSERT, row | values)
+        _INSERT.run(connection, row | values)
     else:
-        connection.execute(_UPDATE, where | {f"new_{name}": value for name, value in values.items()})
+        _UPDATE.run(connection, where | {f"new_{name}": value for name, value in values.items()})
 
 
 def mark_log_deleted(connection: Connection, key: AttemptKey, at: datetime) -> bool:

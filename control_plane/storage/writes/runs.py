@@ -12,6 +12,7 @@ from control_plane.domain.attempt import Attempt, AttemptState
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import RunId
 from control_plane.domain.run import Run
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNS, SPEC_SECRETS, SPECS
@@ -19,23 +20,27 @@ from control_plane.storage.writes.changes import compare_and_set
 
 SHORT_ID_DIGITS: Final = 8
 
-_SPEC_KNOWN = select(SPECS.c.sha256).where(SPECS.c.sha256 == bindparam("sha256"))
-_INSERT_SPEC = insert(SPECS)
+_SPEC_KNOWN = Prepared(select(SPECS.c.sha256).where(SPECS.c.sha256 == bindparam("sha256")))
+_INSERT_SPEC = Prepared(insert(SPECS))
 _INSERT_SPEC_SECRETS = insert(SPEC_SECRETS)
-_INSERT_RUN = insert(RUNS)
+_INSERT_RUN = Prepared(insert(RUNS))
 _PROJECT_OF_RUN = select(RUNS.c.project_id).where(RUNS.c.id == bindparam("run_id")).scalar_subquery()
-_INSERT_ATTEMPT = insert(ATTEMPTS).values(
-    {column.name: bindparam(column.name) for column in ATTEMPT.columns} | {"project_id": _PROJECT_OF_RUN}
+_INSERT_ATTEMPT = Prepared(
+    insert(ATTEMPTS).values(
+        {column.name: bindparam(column.name) for column in ATTEMPT.columns} | {"project_id": _PROJECT_OF_RUN}
+    )
 )
 _EVENT_COLUMNS: Final = ("run_id", "type", "at", "lease_epoch", "reason", "note", "actor")
 # The event takes its project and task from its run, so that nobody can get them wrong.
-_INSERT_EVENT = insert(RUN_EVENTS).from_select(
-    ["project_id", "task_id", *_EVENT_COLUMNS],
-    select(
-        RUNS.c.project_id,
-        RUNS.c.task_id,
-        *(bindparam(name, type_=RUN_EVENTS.c[name].type) for name in _EVENT_COLUMNS),
-    ).where(RUNS.c.id == bindparam("run_id")),
+_INSERT_EVENT = Prepared(
+    insert(RUN_EVENTS).from_select(
+        ["project_id", "task_id", *_EVENT_COLUMNS],
+        select(
+            RUNS.c.project_id,
+            RUNS.c.task_id,
+            *(bindparam(name, type_=RUN_EVENTS.c[name].type) for name in _EVENT_COLUMNS),
+        ).where(RUNS.c.id == bindparam("run_id")),
+    )
 )
 
 
@@ -43,16 +48,16 @@ def insert_spec(
     connection: Connection, sha256: str, data: bytes, at: datetime, secret_names: Sequence[str] = ()
 ) -> None:
     """Keeps a spec once, with the names of the secrets that it refers to; nothing if it is there."""
-    if connection.execute(_SPEC_KNOWN, {"sha256": sha256}).first() is not None:
+    if _SPEC_KNOWN.one(connection, {"sha256": sha256}) is not None:
         return
-    connection.execute(_INSERT_SPEC, {"sha256": sha256, "body": data, "created_at": to_us(at)})
+    _INSERT_SPEC.run(connection, {"sha256": sha256, "body": data, "created_at": to_us(at)})
     if secret_names:
         rows = [{"sha256": sha256, "name": name} for name in sorted(set(secret_names))]
         connection.execute(_INSERT_SPEC_SECRETS, rows)
 
 
 def insert_run(connection: Connection, run: Run) -> None:
-    connection.execute(_INSERT_RUN, RUN.values(run, short_id=short_id(run.id)))
+    _INSERT_RUN.run(connection, RUN.values(run, short_id=short_id(run.id)))
 
 
 def save_run(connection: Connection, old: Run, new: Run) -> bool:
@@ -62,7 +67,7 @@ def save_run(connection: Connection, old: Run, new: Run) -> bool:
 
 
 def insert_attempt(connection: Connection, attempt: Attempt) -> None:
-    connection.execute(_INSERT_ATTEMPT, ATTEMPT.values(attempt))
+    _INSERT_ATTEMPT.run(connection, ATTEMPT.values(attempt))
 
 
 def save_attempt(connection: Connection, old: Attempt, new: Attempt) -> bool:
@@ -73,9 +78,8 @@ def save_attempt(connection: Connection, old: Attempt, new: Attempt) -> bool:
 
 def append_events(connection: Connection, events: Sequence[RunEventRecord]) -> None:
     """Adds to the history; the numbers are given here, in the order of the commits."""
-    rows = [RUN_EVENT.values(event) for event in events]
-    if rows:
-        connection.execute(_INSERT_EVENT, rows)
+    for event in events:
+        _INSERT_EVENT.run(connection, RUN_EVENT.values(event))
 
 
 def prune_rejected(connection: Connection, run_id: RunId, keep: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,14 @@ from control_plane.domain.attempt import AttemptState
 from control_plane.domain.ids import AttemptKey, Holder, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId
 from control_plane.domain.run import RunState
 from control_plane.storage import reads, schema, sqlite, writes
+from control_plane.storage.prepared import Cursor, Prepared
 from control_plane.storage.reads import EventFilter, PageRequest, RunFilter
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNS
 from tests.contract.storage_things import PROJECT_ID, T0, USER_ID, Things
 from tests.fakes.clock import FakeClock
 
+NOTHING: Mapping[str, Any] = {}
 PROJECT = ProjectId("p")
 RUN_ID = RunId("r")
 KEY = AttemptKey(run_id=RUN_ID, lease_epoch=1)
@@ -115,17 +117,41 @@ def plans(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return found
 
 
-def _plan(connection: Connection, query: Callable[[Connection], object]) -> list[str]:
-    lines: list[str] = []
+class Recorded:
+    """Collects the query plan of each statement that runs while it is in force, whichever way it runs."""
 
-    def explain(conn: Connection, cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:
-        raw = connection.connection.driver_connection
+    def __init__(self, connection: Connection) -> None:
+        self.lines: list[str] = []
+        self._connection = connection
+
+    def __enter__(self) -> list[str]:
+        event.listen(self._connection, "before_cursor_execute", self._statement)
+        self._run = Prepared.run
+        record, run = self._explain, self._run
+
+        def recorded(prepared: Prepared, connection: Connection, parameters: Mapping[str, Any] = NOTHING) -> Cursor:
+            record(*prepared.bound(connection.dialect, parameters))
+            return run(prepared, connection, parameters)
+
+        Prepared.run = recorded  # type: ignore[method-assign]
+        return self.lines
+
+    def __exit__(self, *_: object) -> None:
+        Prepared.run = self._run  # type: ignore[method-assign]
+        event.remove(self._connection, "before_cursor_execute", self._statement)
+
+    def _statement(self, conn: Connection, cursor: Any, sql: str, parameters: Any, context: Any, many: bool) -> None:
+        self._explain(sql, parameters)
+
+    def _explain(self, sql: str, parameters: Any) -> None:
+        raw = self._connection.connection.driver_connection
         assert raw is not None
-        lines.extend(str(row[3]) for row in raw.execute(f"EXPLAIN QUERY PLAN {statement}", parameters))
+        self.lines.extend(str(row[3]) for row in raw.execute(f"EXPLAIN QUERY PLAN {sql}", parameters))
 
-    event.listen(connection, "before_cursor_execute", explain)
-    query(connection)
-    event.remove(connection, "before_cursor_execute", explain)
+
+def _plan(connection: Connection, query: Callable[[Connection], object]) -> list[str]:
+    with Recorded(connection) as lines:
+        query(connection)
     return lines
 
 
