@@ -264,6 +264,8 @@ class ForkServer:
             body: JsonObject = {"version": 1, "shim_pid": dead.shim_pid, "tree_empty": True, "killed": dead.killed}
             try:
                 files.write_once(os.path.join(RUNS, dead.name), "swept", files.encode_json(body))
+            except FileNotFoundError:
+                continue  # released meanwhile: nobody asks any more
             except OSError as error:
                 os.write(2, f"fork server: {dead.name}: {error}\n".encode())
         self._dead = []
