@@ -144,6 +144,11 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         return int(self.url.rpartition(":")[2])
 
     @property
+    def phases(self) -> list[pb.HeldPhase.ValueType]:
+        """What the newest heartbeat listed."""
+        return [entry.phase for entry in self.heartbeats[-1].held] if self.heartbeats else []
+
+    @property
     def nothing_held(self) -> bool:
         """Whether the newest heartbeat listed nothing."""
         return bool(self.heartbeats) and not self.heartbeats[-1].held
