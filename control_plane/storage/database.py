@@ -14,10 +14,11 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage import sqlite
-from control_plane.storage.schema import migrate
+from control_plane.storage.schema import DatabaseUnreadable, migrate
+from control_plane.storage.sqlite import CannotOpen
 from control_plane.storage.writer import Verb, Writer, refusal
 
-__all__ = ["Connection", "Database", "Statistics"]
+__all__ = ["CannotOpen", "Connection", "Database", "Statistics"]
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Database:
     def open(cls, state_directory: Path, clock: Monotonic) -> Database:
         """Opens, and migrates if it is older, the database in `state_directory` (made 0700 when absent).
 
-        Raises StateDirectoryInUse, DatabaseTooNew.
+        Raises CannotOpen: StateDirectoryInUse, DatabaseTooNew, DatabaseUnreadable.
         """
         state_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = sqlite.StateLock(state_directory)
@@ -81,6 +82,9 @@ class Database:
             try:
                 migrate(engines.writer)
                 return cls(path=path, lock=lock, engines=engines, clock=clock)
+            except DBAPIError as error:
+                engines.dispose()
+                raise DatabaseUnreadable(f"{path} cannot be used as a database: {error.orig}") from error
             except BaseException:
                 engines.dispose()
                 raise

@@ -8,11 +8,17 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
 
+from control_plane.storage.sqlite import CannotOpen
+
 SCRIPTS = "control_plane.storage:migrations"
 
 
-class DatabaseTooNew(Exception):
+class DatabaseTooNew(CannotOpen):
     """A newer version of Banksman has changed the database."""
+
+
+class DatabaseUnreadable(CannotOpen):
+    """The file is damaged, or no database at all."""
 
 
 def migrate(engine: Engine) -> None:

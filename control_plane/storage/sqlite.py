@@ -53,7 +53,11 @@ class Trouble(StrEnum):
     BROKEN = "BROKEN"  # fail all of them
 
 
-class StateDirectoryInUse(Exception):
+class CannotOpen(Exception):
+    """The database cannot be used; the text says why and what to do."""
+
+
+class StateDirectoryInUse(CannotOpen):
     """Another server holds the state directory."""
 
 

@@ -117,10 +117,10 @@ class Writer:
                 if trouble is Trouble.BUSY and rerun < MAX_RUNS - 1:
                     self.counters.reruns += 1
                     continue
-                self._fail(verbs, refusal(trouble, error))
+                self._fail(verbs, trouble, error)
             except Exception as error:  # noqa: BLE001 - the thread must live on: every later write waits for it
                 self._connection.invalidate()
-                self._fail(verbs, error)
+                self._fail(verbs, Trouble.BROKEN, error)
             return
 
     def _transaction(self, verbs: list[Verb]) -> None:
@@ -170,14 +170,14 @@ class Writer:
             _ROLL_BACK.run(self._connection)
         _RELEASE.run(self._connection)
 
-    def _fail(self, verbs: list[Verb], error: BaseException) -> None:
+    def _fail(self, verbs: list[Verb], trouble: Trouble, cause: Exception) -> None:
         """All verbs of a transaction that was not committed, also those that had been refused on what it held."""
         self.counters.failed += len(verbs)
         for verb in verbs:
-            verb.result, verb.error = None, error
+            verb.result, verb.error = None, refusal(trouble, cause)
 
 
-def refusal(trouble: Trouble, cause: DBAPIError) -> BanksmanError:
+def refusal(trouble: Trouble, cause: Exception) -> BanksmanError:
     """What a caller is told about a database error: nothing was stored, and whether to try again."""
     error: BanksmanError
     if trouble is Trouble.FULL:

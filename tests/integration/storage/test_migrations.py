@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 
 from control_plane.storage import schema, sqlite
 from control_plane.storage.database import Database
-from control_plane.storage.schema import DatabaseTooNew
+from control_plane.storage.schema import DatabaseTooNew, DatabaseUnreadable
 from control_plane.storage.tables import METADATA
 from tests.fakes.clock import FakeClock
 
@@ -73,8 +73,9 @@ async def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> Non
 
 async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / sqlite.DATABASE_NAME).write_bytes(b"certainly not SQLite" * 500)
-    with pytest.raises(Exception, match="not a database"):
-        Database.open(tmp_path, FakeClock())
+    for _ in range(2):
+        with pytest.raises(DatabaseUnreadable, match="not a database"):
+            Database.open(tmp_path, FakeClock())
     (tmp_path / sqlite.DATABASE_NAME).unlink()
     await Database.open(tmp_path, FakeClock()).close()
 
