@@ -27,7 +27,7 @@ REPOSITORY = HERE.parents[1]
 BIN = pathlib.Path(sys.executable).parent
 BANKSMAN = BIN / "banksman"
 PLACES = REPOSITORY / ".demo"
-PART_OF_THE_TESTS = "tests/unit"
+PART_OF_THE_TESTS = "tests/unit/control_plane/domain"
 COLOR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 T = TypeVar("T")
 
@@ -163,7 +163,6 @@ def run_the_tests(shell: Shell, place: pathlib.Path) -> None:
         "PYTHON": sys.executable,
         "TESTS": PART_OF_THE_TESTS,
         "GIT_CONFIG_GLOBAL": str(config),
-        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
     }
     say(style("  " + CHECK_OUT_AND_TEST.replace("\n", "\n  ").rstrip(), "2"))
     given = [word for name, value in settings.items() for word in ("-e", f"{name}={value}")]
@@ -243,6 +242,9 @@ def main() -> int:
     begin = time.monotonic()
     if shutil.which("git") is None:
         say("the demo needs git; on Debian: apt install git")
+        return 1
+    if not (REPOSITORY / ".git").exists():
+        say(f"the demo checks this repository out, but {REPOSITORY} is no git checkout; clone it instead")
         return 1
     PLACES.mkdir(exist_ok=True)
     place = pathlib.Path(tempfile.mkdtemp(prefix="d", dir=PLACES))

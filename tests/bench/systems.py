@@ -164,7 +164,7 @@ class Product:
             status = await self._system.GetStatus(system_pb2.GetStatusRequest(), metadata=self._metadata)
             if not status.runs_queued and not status.runs_active:
                 return
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
 
     def peaks_mib(self) -> tuple[float, float]:
         return peak_mib(self._house.server.pid), peak_mib(self._house.agents["bench"].pid)
