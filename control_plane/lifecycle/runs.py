@@ -101,8 +101,8 @@ def _told_new(house: House, made: _Made) -> None:
         house.told((made.case,))
 
 
-def _once(house: House, conn: Connection, caller: Caller, asked: object, make: partial[Case]) -> _Made:
-    """All doors that make runs share one name for request ids: RunTask is CreateRun's."""
+def _once(house: House, conn: Connection, caller: Caller, method: str, asked: object, make: partial[Case]) -> _Made:
+    """A request id counts per method; RunTask is CreateRun's door, so they share one."""
 
     def known(run_id: str) -> _Made | None:
         run = reads.run(conn, RunId(run_id))
@@ -114,11 +114,11 @@ def _once(house: House, conn: Connection, caller: Caller, asked: object, make: p
 
     kept_s = house.timing.request_id_kept_s
     now = house.clock.now()
-    return once(conn, caller, "CreateRun", asked, now=now, kept_s=kept_s, load=known, make=fresh)
+    return once(conn, caller, method, asked, now=now, kept_s=kept_s, load=known, make=fresh)
 
 
 def _create(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec | None, conn: Connection) -> _Made:
-    return _once(house, conn, caller, new, partial(_create_fresh, house, caller, new, frozen, conn))
+    return _once(house, conn, caller, "CreateRun", new, partial(_create_fresh, house, caller, new, frozen, conn))
 
 
 def _create_fresh(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec | None, conn: Connection) -> Case:
@@ -262,7 +262,8 @@ async def retry(house: House, caller: Caller, run_id: RunId, *, use_newest_spec:
 
     def body(conn: Connection) -> _Made:
         asked = {"retry_of": run_id, "use_newest_spec": use_newest_spec}
-        return _once(house, conn, caller, asked, partial(_retry, house, caller, run_id, use_newest_spec, conn))
+        make = partial(_retry, house, caller, run_id, use_newest_spec, conn)
+        return _once(house, conn, caller, "RetryRun", asked, make)
 
     made: _Made = await house.database.write(body, name="retry", after=partial(_told_new, house))
     return made.run

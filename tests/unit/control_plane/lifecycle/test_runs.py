@@ -256,6 +256,7 @@ async def test_a_retry_by_hand_is_a_new_run_of_the_frozen_spec(world: World, hol
     key = await world.running(old, holder)
     await world.exited(key, holder, BADLY)
     await tasks.update(world.house, task.id, tasks.TaskChange(spec=spec(max_attempts=7)))
+    await world.submit(request_id="again")
     first = await runs.retry(world.house, world.caller("again"), old.id)
     assert (first.retry_of, first.root_run_id, first.trigger_type) == (old.id, old.id, TriggerType.RETRY)
     assert first.spec_sha256 == old.spec_sha256
