@@ -18,7 +18,7 @@ from control_plane.domain.errors import (
 from control_plane.domain.ids import ProjectId, TaskId
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import RunState
-from control_plane.domain.schedule import ScheduleDraft
+from control_plane.domain.schedule import FiringOrigin, ScheduleDraft
 from control_plane.domain.spec import Command, RunSpec, Step
 from control_plane.lifecycle import projects, runs, schedules, secrets, tasks
 from control_plane.lifecycle.projects import NewProject, ProjectChange
@@ -192,6 +192,22 @@ async def test_a_project_goes_only_when_it_is_empty(stage: Stage) -> None:
         await projects.delete(stage.house, empty.id, etag="9")
     await projects.delete(stage.house, empty.id, etag=empty.etag)
     assert await stage.house.database.read(partial(reads.find_project, id_or_name="empty")) is None
+
+
+async def test_what_nobody_sees_any_more_does_not_hold_a_project(stage: Stage) -> None:
+    project = await projects.create(stage.house, stage.caller, NewProject(name="web"))
+    task = await tasks.create(stage.house, stage.caller, NewTask(project_id=project.id, name="build", spec=SPEC))
+    draft = ScheduleDraft(name="nightly", task="build", cron="0 3 * * *")
+    schedule = await schedules.create(stage.house, stage.caller, project.id, draft)
+    assert schedule.next_fire_at is not None
+    stage.clock.advance(3 * 86_400)
+    # Only missed instants: they leave rows and no run.
+    assert await schedules.fire(stage.house, schedule.id, schedule.next_fire_at, FiringOrigin.SCHEDULE) is None
+    with pytest.raises(FailedPrecondition):
+        await projects.delete(stage.house, project.id)
+    await tasks.delete(stage.house, stage.caller, task.id)
+    await projects.delete(stage.house, project.id)
+    assert await stage.house.database.read(partial(reads.project, project_id=project.id)) is None
 
 
 async def test_the_default_project_stays(stage: Stage) -> None:
