@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -13,13 +14,14 @@ import grpc
 from control_plane.api.statuses import to_grpc
 from control_plane.auth import access
 from control_plane.clock import Clock
-from control_plane.domain.errors import BanksmanError, ErrorCode, Internal, Unauthenticated
+from control_plane.domain.errors import BanksmanError, ErrorCode, Internal, Unauthenticated, Unavailable
 from control_plane.domain.principal import Caller
 from control_plane.telemetry import begin_call, logger
 
 log = logger("api")
 
 AUTHORIZATION = "authorization"
+WAITS = frozenset({"/banksman.v1.RunService/WaitRun", "/grpc.health.v1.Health/Watch"})
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -46,6 +48,15 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def __init__(self, authenticator: Authenticates, clock: Clock) -> None:
         self._authenticator, self._clock = authenticator, clock
+        # Calls that may wait for long and hold nothing: they end when the server stops.
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._stopping = False
+
+    def stop_waiting(self) -> None:
+        """End every call that only waits or follows; its caller is told to come again."""
+        self._stopping = True
+        for task in self._waiting:
+            task.cancel()
 
     async def intercept_service(
         self,
@@ -75,7 +86,10 @@ class Gate(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> Any:
             try:
                 await self._admit(method, metadata)
-                return await behaviour(request, context)
+                if method not in WAITS:
+                    return await behaviour(request, context)
+                with self._interruptible():
+                    return await behaviour(request, context)
             except PASSED_ON:
                 raise
             except Exception as error:  # noqa: BLE001 the last line of defence: nothing of it may reach the caller
@@ -88,10 +102,11 @@ class Gate(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
                 await self._admit(method, metadata)
-                async with contextlib.aclosing(behaviour(request, context)) as items:
-                    async for item in items:
-                        yield item
-                return
+                with self._interruptible():
+                    async with contextlib.aclosing(behaviour(request, context)) as items:
+                        async for item in items:
+                            yield item
+                    return
             except PASSED_ON:
                 raise
             except Exception as error:  # noqa: BLE001 the last line of defence: nothing of it may reach the caller
@@ -99,6 +114,23 @@ class Gate(grpc.aio.ServerInterceptor):
             await context.abort_with_status(answer)
 
         return call
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Raises Unavailable SHUTTING_DOWN in a call that waits when the server stops."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a call is always served by a task")
+        self._waiting.add(task)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+            task.uncancel()
+            raise Unavailable(ErrorCode.SHUTTING_DOWN) from None
+        finally:
+            self._waiting.discard(task)
 
     async def _admit(self, method: str, metadata: tuple[Any, ...]) -> None:
         begin_call(method=method)

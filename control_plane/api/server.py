@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from control_plane.api.interceptors import Gate
 from control_plane.telemetry import logger
 
 log = logger("api")
@@ -38,8 +39,9 @@ class PortTaken(Exception):
 class Door:
     """One listening server."""
 
-    def __init__(self, interceptor: grpc.aio.ServerInterceptor) -> None:
-        self.server = grpc.aio.server(interceptors=(interceptor,), options=OPTIONS)
+    def __init__(self, gate: Gate) -> None:
+        self.server = grpc.aio.server(interceptors=(gate,), options=OPTIONS)
+        self._gate = gate
         self._health = health.aio.HealthServicer()
         self._names: list[str] = []
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
@@ -65,7 +67,8 @@ class Door:
         await self._say(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def close(self, grace_s: float) -> None:
-        """Take no new calls, give those under way their time, then cut them."""
+        """Take no new calls, end those that only wait, give the others their time, then cut them."""
+        self._gate.stop_waiting()
         await self.server.stop(grace_s)
 
     async def _say(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

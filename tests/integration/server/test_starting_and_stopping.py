@@ -11,13 +11,13 @@ import sys
 
 import grpc
 import pytest
-from banksman.v1 import access_pb2, run_pb2
+from banksman.v1 import access_pb2, log_pb2, run_pb2, runner_pb2
 from banksman.v1 import session_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from control_plane.app import CannotStart
-from tests.fakes.runner import exit_record
+from tests.fakes.runner import ScriptedRunner, exit_record
 from tests.fakes.server import Server, log_digest
 
 
@@ -185,3 +185,43 @@ async def test_the_programs_other_commands(tmp_path):
     code, _, err = await finished(await program("serve", "--listen", "0.0.0.0:0", "--state-dir", state))
     assert (code, "--insecure" in err) == (1, True)
     assert (await finished(await program("frobnicate")))[0] == 2
+
+
+async def test_who_only_waits_is_told_to_come_again_when_the_server_stops(tmp_path):
+    server = Server(tmp_path / "state", stop_grace_s=600.0)
+    await server.start()
+    doors = server.doors()
+    run = await doors.submit()
+    watch = doors.runs.WatchRuns(run_pb2.WatchRunsRequest(run=run.id))
+    await watch.read()
+    follower = doors.logs.ReadLogs(log_pb2.ReadLogsRequest(run=run.id, follow=True))
+    wait = doors.runs.WaitRun(run_pb2.WaitRunRequest(run=run.id))
+    # The watch of the project is answered behind the calls above, so they are all being served.
+    await doors.runs.WatchRuns(run_pb2.WatchRunsRequest()).read()
+    await server.stop()
+    for asked in (watch.read(), follower.read(), wait):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asked
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    await server.close()
+
+
+async def test_a_stream_that_says_nothing_is_closed(tmp_path):
+    server = Server(tmp_path / "state", hello_timeout_s=0.1)
+    await server.start()
+    runner = await server.runner()
+    async with runner.stream() as stream:
+        assert (await stream.expect("goodbye")).reason == "HELLO_TIMEOUT"
+        await stream.gone()
+    await server.close()
+
+
+async def test_a_join_token_makes_one_runner_of_many_that_try_at_once(server, doors):
+    made = await doors.runners.CreateJoinToken(runner_pb2.CreateJoinTokenRequest())
+    hosts = [ScriptedRunner(server.target, name=f"host-{number}") for number in range(20)]
+    answers = await asyncio.gather(*(host.enroll(made.secret) for host in hosts), return_exceptions=True)
+    refused = [answer for answer in answers if isinstance(answer, grpc.aio.AioRpcError)]
+    assert len(refused) == 19
+    assert {error.code() for error in refused} == {grpc.StatusCode.FAILED_PRECONDITION}
+    for host in hosts:
+        await host.close()
