@@ -159,7 +159,13 @@ def _chores(
 ) -> tuple[Chore, ...]:
     """What keeps the state directory from growing for ever."""
     retention = LogRetention(keep_s=settings.log_keep_s, keep_bytes=settings.log_keep_bytes)
-    logs = LogHousekeeping(ledger=ledger, store=store, take_sealed=ingest.take_sealed, retention=retention)
+    logs = LogHousekeeping(
+        ledger=ledger,
+        store=store,
+        take_sealed=ingest.take_sealed,
+        give_up=ingest.seal_incomplete,
+        retention=retention,
+    )
     keep = housekeeping.Keep(request_ids_s=house.timing.request_id_kept_s, runs_s=settings.run_keep_s)
     return (
         Chore(name="compress logs", every_s=30.0, run=logs.compress),

@@ -1,7 +1,7 @@
 """What is done to logs in quiet moments: sealed ones are compressed, old ones and those beyond the quota removed."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 
 from control_plane.domain.ids import AttemptKey
@@ -18,7 +18,10 @@ AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRetention:
-    """Sealed logs of settled runs are kept so long, and so many bytes of them in all."""
+    """Sealed logs of settled runs are kept so long, and so many bytes of them in all.
+
+    A log whose runner stays away for so long is sealed as it is.
+    """
 
     keep_s: float = 30 * 86_400.0
     keep_bytes: int = 50 << 30
@@ -33,11 +36,13 @@ class LogHousekeeping:
         ledger: LogLedger,
         store: FileLogStore,
         take_sealed: Callable[[], Iterable[AttemptKey]],
+        give_up: Callable[[AttemptKey], Awaitable[None]],
         retention: LogRetention | None = None,
     ) -> None:
         self._ledger = ledger
         self._store = store
         self._take_sealed = take_sealed
+        self._give_up = give_up
         self._retention = retention or LogRetention()
         self._looked_once = False
 
@@ -72,6 +77,8 @@ class LogHousekeeping:
 
     async def remove_old(self) -> int:
         """Remove logs that are too old, then the oldest of those that are too many. Raises BanksmanError, OSError."""
+        for key in await self._ledger.abandoned(self._retention.keep_s, AT_ONCE):
+            await self._give_up(key)
         removed = 0
         while keys := await self._ledger.expired(self._retention.keep_s, AT_ONCE):
             removed += await self._remove(keys)

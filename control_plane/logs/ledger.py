@@ -33,6 +33,10 @@ class LogLedger(Protocol):
         """Remember that these segments of a log take another number of bytes now."""
         ...
 
+    async def abandoned(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
+        """Logs, still not sealed, of attempts that ended longer ago than that; oldest first."""
+        ...
+
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
         """Sealed logs of runs that settled longer ago than that; oldest first."""
         ...
@@ -72,8 +76,12 @@ class HouseLedger:
         for segment in segments:
             await logs.register_segment(self._house, key, segment)
 
+    async def abandoned(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
+        body = partial(reads.abandoned_logs, before=self._ago(older_than_s), limit=limit)
+        return await self._house.database.read(body)
+
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
-        before: datetime = self._house.clock.now() - timedelta(seconds=older_than_s)
+        before = self._ago(older_than_s)
         return await self._house.database.read(partial(reads.expired_logs, before=before, limit=limit))
 
     async def oldest(self, limit: int) -> tuple[tuple[AttemptKey, int], ...]:
@@ -85,3 +93,6 @@ class HouseLedger:
     async def deleted(self, keys: Iterable[AttemptKey]) -> None:
         for key in keys:
             await logs.log_deleted(self._house, key)
+
+    def _ago(self, seconds: float) -> datetime:
+        return self._house.clock.now() - timedelta(seconds=seconds)

@@ -89,6 +89,11 @@ class MemoryLedger:
         self._check()
         self.seals[key] = replace(self.seals[key], segments=tuple(segments))
 
+    async def abandoned(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
+        self._check()
+        unsealed = (key for key, owner in self.owners.items() if not owner.sealed and self._attempt(key).finished)
+        return tuple(unsealed)[:limit]
+
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
         self._check()
         return tuple(key for key in self.seals if key not in self.gone)[:limit]

@@ -22,6 +22,7 @@ from control_plane.storage.reads.access import (
     usable_admin_tokens,
 )
 from control_plane.storage.reads.logs import (
+    abandoned_logs,
     expired_logs,
     log_bytes_total,
     log_owner,
@@ -94,6 +95,7 @@ __all__ = [
     "RunFilter",
     "StatusCounts",
     "StoredRequest",
+    "abandoned_logs",
     "active_runs_of_schedule",
     "active_runs_of_task",
     "attempt",

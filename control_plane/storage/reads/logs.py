@@ -131,6 +131,22 @@ def unsealed_logs(connection: Connection, holder: Holder) -> tuple[AttemptKey, .
     return tuple(_key(row) for row in connection.execute(_UNSEALED, who))
 
 
+def abandoned_logs(connection: Connection, before: datetime, limit: int) -> tuple[AttemptKey, ...]:
+    """Attempts that ended before `before` while their log is still not sealed: runners that stayed away."""
+    ended = func.coalesce(_A.ended_at, _A.offered_at)
+    query = (
+        select(_A.run_id, _A.lease_epoch)
+        .where(
+            text(UNSEALED_ATTEMPT),
+            _A.state.in_(sorted(str(state) for state in ATTEMPT_TERMINAL)),
+            ended < to_us(before),
+        )
+        .order_by(ended, _A.run_id, _A.lease_epoch)
+        .limit(limit)
+    )
+    return tuple(_key(row) for row in connection.execute(query))
+
+
 def expired_logs(connection: Connection, before: datetime, limit: int) -> tuple[AttemptKey, ...]:
     """Sealed logs, not deleted yet, of runs that settled before `before`; oldest first."""
     query = _kept(_A.run_id, _A.lease_epoch).where(_A.log_sealed_at < to_us(before), RUNS.c.settled_at < to_us(before))

@@ -68,6 +68,15 @@ class Rooms:
         async with asyncio.timeout(20), aclosing(self.tail.follow(query)) as items:
             return [item async for item in items]
 
+    def housekeeping(self) -> LogHousekeeping:
+        return LogHousekeeping(
+            ledger=self.ledger,
+            store=self.store,
+            take_sealed=self.ingest.take_sealed,
+            give_up=self.ingest.seal_incomplete,
+            retention=LogRetention(keep_s=3_600.0),
+        )
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with asyncio.TaskGroup() as group:
@@ -188,10 +197,7 @@ async def test_a_log_is_compressed_and_at_last_removed(rooms: Rooms) -> None:
     run = await world.submit()
     key = await world.running(run, holder)
     data = b"the same line again and again\n" * 2_000
-    retention = LogRetention(keep_s=3_600.0)
-    care = LogHousekeeping(
-        ledger=rooms.ledger, store=rooms.store, take_sealed=rooms.ingest.take_sealed, retention=retention
-    )
+    care = rooms.housekeeping()
     async with rooms.running():
         rooms.store._segment_bytes = 20_000
         for start in range(0, len(data), 6_000):
@@ -210,3 +216,24 @@ async def test_a_log_is_compressed_and_at_last_removed(rooms: Rooms) -> None:
             await rooms.read(LogQuery(run_id=run.id))
         assert caught.value.code is ErrorCode.LOG_EXPIRED
         assert await care.remove_old() == 0
+
+
+async def test_a_log_whose_runner_never_came_back_is_sealed_and_removed_too(rooms: Rooms) -> None:
+    world = rooms.world
+    holder = await world.runner()
+    run = await world.submit()
+    key = await world.running(run, holder)
+    care = rooms.housekeeping()
+    async with rooms.running():
+        await rooms.send(key, holder, 0, b"what came")
+        await rooms.until(LogAck)
+        await world.exited(key, holder, ended(b"what came and what did not"))
+        assert await care.remove_old() == 0
+        assert (await world.attempt(key)).log_sealed_at is None
+        world.clock.advance(3_601.0)
+        assert await care.remove_old() == 0
+        assert (await world.attempt(key)).log_sealed_at is not None
+        assert not (await world.attempt(key)).log_complete
+        assert (await world.stored(run.id)).settled_at is not None
+        world.clock.advance(3_601.0)
+        assert await care.remove_old() == 1

@@ -27,6 +27,7 @@ class House:
         self.store = FileLogStore(root)
         self.ledger = MemoryLedger(Watch())
         self.sealed: list[AttemptKey] = []
+        self.given_up: list[AttemptKey] = []
 
     async def add(self, key: AttemptKey, size: int, *, seal: bool = True) -> None:
         self.ledger.add(key, HOLDER)
@@ -44,8 +45,11 @@ class House:
             taken, self.sealed = self.sealed, []
             return taken
 
+        async def give_up(key: AttemptKey) -> None:
+            self.given_up.append(key)
+
         kept = LogRetention(**{"keep_bytes": 1 << 40, **retention})  # type: ignore[arg-type]
-        return LogHousekeeping(ledger=self.ledger, store=self.store, take_sealed=take, retention=kept)
+        return LogHousekeeping(ledger=self.ledger, store=self.store, take_sealed=take, give_up=give_up, retention=kept)
 
     def suffixes(self) -> list[str]:
         return sorted(path.suffix for path in self.root.rglob("*") if path.is_file())
@@ -104,3 +108,11 @@ async def test_the_oldest_go_when_there_are_too_many(house: House) -> None:
     assert await house.housekeeping(keep_bytes=50_000).remove_old() == 3
     assert house.ledger.gone == KEYS[:3]
     assert await house.housekeeping(keep_bytes=50_000).remove_old() == 0
+
+
+async def test_a_log_whose_runner_stays_away_is_given_up(house: House) -> None:
+    await house.add(KEYS[0], 20_000, seal=False)
+    await house.add(KEYS[1], 20_000, seal=False)
+    house.ledger.finish(KEYS[1], state=RunState.LOST)
+    assert await house.housekeeping().remove_old() == 0
+    assert house.given_up == [KEYS[1]]
