@@ -26,6 +26,7 @@ from runner_agent.shim import files, tree
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
 HANDOVER_S = 30.0
 _PID_FILE = "agent.pid"
 
@@ -78,6 +79,8 @@ def _run(settings: Settings) -> int:
         join_token = partial(config.read_join_token, settings, stdin_text)
         try:
             asyncio.run(app.run_agent(settings, state, join_token))
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
         except BaseExceptionGroup as group:
             for error in _leaves(group):
                 if isinstance(error, Refused):

@@ -20,6 +20,7 @@ from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.inventory import Found, found_in
 from runner_agent.execution.reconciler import Reconciler
 from runner_agent.execution.run_directory import StateDirectory
+from runner_agent.execution.shim_link import ForkServerGone
 from runner_agent.launchers.environment import base_environment
 from runner_agent.session.connection import Connection
 from runner_agent.session.credential_file import FILE_NAME
@@ -47,7 +48,10 @@ async def run_agent(
     log = logger("agent")
     report = host.look(os.environ, use_cgroups=settings.use_cgroups)
     fork_servers = ForkServers(settings.state_dir, use_cgroups=settings.use_cgroups)
-    await fork_servers.get()
+    try:
+        await fork_servers.get()
+    except TimeoutError:
+        raise ForkServerGone("it does not answer in time") from None
     workspaces = Workspaces(settings.state_dir)
     found, unreadable = await asyncio.to_thread(_look_around, state, workspaces, report.boot_id)
     warnings = (*report.warnings, *unreadable)
@@ -83,12 +87,22 @@ async def run_agent(
         workspaces=workspaces,
         fork_servers=fork_servers,
         post=reconciler.post,
-        runner_name=settings.name,
+        runner_name=_own_name(settings, enrolment),
         boot_id=report.boot_id,
         base_env=base_environment(os.environ),
     )
     log.info("started", state_dir=str(settings.state_dir), server=settings.server, found=len(found))
     await _live(reconciler, connection, room, found)
+
+
+def _own_name(settings: Settings, enrolment: Enrolment) -> str:
+    known = enrolment.identity
+    if known is None or not known.enrolled or known.name == settings.name:
+        return settings.name
+    logger("agent").warning(
+        "name", message=f"Already enrolled as {known.name!r}; the name {settings.name!r} is not used."
+    )
+    return known.name
 
 
 async def _live(reconciler: Reconciler, connection: Connection, room: Room, found: tuple[Found, ...]) -> None:

@@ -122,7 +122,7 @@ def _from_file(path: Path, problems: list[str]) -> dict[str, object]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         problems.append(f"--config {path} is not TOML: {error}")
         return {}
-    unknown = sorted(set(values) - set(_KEYS) - {"handover", "replace"})
+    unknown = sorted(set(values) - set(_KEYS))
     problems.extend(f"{path}: there is no setting {key!r}" for key in unknown)
     return {key: value for key, value in values.items() if key in _KEYS}
 

@@ -15,7 +15,9 @@ _NEXT = {Leaving.NO: Leaving.DRAIN, Leaving.DRAIN: Leaving.STOP, Leaving.STOP: L
 
 def escalate(turn: Turn) -> None:
     """Once: take no more and finish what runs. Twice: stop it with its grace. Three times: kill it."""
-    leaving = _NEXT.get(turn.state.leaving, turn.state.leaving)
+    if turn.state.leaving is Leaving.HANDOVER:
+        return
+    leaving = _NEXT[turn.state.leaving]
     turn.change(leaving=leaving)
     turn.note("leaving", detail=leaving.value)
     if leaving is Leaving.DRAIN:
@@ -27,6 +29,12 @@ def escalate(turn: Turn) -> None:
 def hand_over(turn: Turn) -> None:
     """Leave now; what runs goes on under its shims until the next agent comes."""
     turn.change(leaving=Leaving.HANDOVER)
+
+
+def log_moved(turn: Turn) -> None:
+    """A log is still being handed in: the patience begins anew."""
+    if turn.state.idle_since_boot_ns is not None:
+        turn.change(idle_since_boot_ns=turn.now)
 
 
 def look(turn: Turn) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from runner_agent.domain.attempt_table import Cue
 from runner_agent.domain.attempts import apply
 from runner_agent.domain.held import Held, Phase
@@ -10,6 +12,7 @@ from runner_agent.domain.outputs import JournalAccept
 from runner_agent.domain.state import Turn, older_attempt_lives
 
 MAX_WAITING_ATTEMPTS = 1_000
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 
 
 def consider(turn: Turn, offer: Offer) -> None:
@@ -28,6 +31,8 @@ def consider(turn: Turn, offer: Offer) -> None:
 
 def _refusal(turn: Turn, offer: Offer) -> tuple[RejectReason, str] | None:
     state = turn.state
+    if not _NAME.fullmatch(offer.key.run_id):
+        return RejectReason.UNSUPPORTED, "the run's id cannot name a directory"
     if offer.slots < 1 or offer.key.lease_epoch <= state.forgotten.get(offer.key.run_id, 0):
         return RejectReason.UNSUPPORTED, "this attempt is already over here"
     if state.draining:

@@ -188,6 +188,7 @@ def _receive_rest(
         case LogAck():
             committed, window = message.committed_offset, message.window_bytes
             turn.emit(AckLog(key=message.key, committed_offset=committed, window_bytes=window))
+            departure.log_moved(turn)
         case LogRewind():
             turn.emit(RewindLog(key=message.key, expected_offset=message.expected_offset))
         case Drain() | Resume():

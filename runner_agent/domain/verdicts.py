@@ -22,6 +22,7 @@ from runner_agent.domain.state import (
     older_attempt_lives,
 )
 
+MIN_INTERVAL_S = 0.1
 _SHIM_LIVES = frozenset({Phase.FORKING, Phase.RUNNING, Phase.STOPPING})
 
 
@@ -38,7 +39,7 @@ def welcome(turn: Turn, message: Welcome) -> None:
     turn.change_session(
         phase=SessionPhase.WELCOMED,
         heard_boot_ns=turn.now,
-        interval_s=message.heartbeat_interval_s,
+        interval_s=max(MIN_INTERVAL_S, message.heartbeat_interval_s),
         lease_s=message.lease_s,
         next_heartbeat_boot_ns=turn.now + int(message.heartbeat_interval_s * SECOND_NS),
     )
@@ -54,10 +55,9 @@ def heartbeat_ack(turn: Turn, message: HeartbeatAck) -> None:
     """Verdicts on the held set of heartbeat `seq`; they renew from the instant when that heartbeat left."""
     session = turn.session
     sent = dict(session.statements).get(message.seq)
-    due = turn.now + int(message.next_interval_s * SECOND_NS)
-    turn.change_session(
-        interval_s=message.next_interval_s, next_heartbeat_boot_ns=min(session.next_heartbeat_boot_ns, due)
-    )
+    interval_s = max(MIN_INTERVAL_S, message.next_interval_s)
+    due = turn.now + int(interval_s * SECOND_NS)
+    turn.change_session(interval_s=interval_s, next_heartbeat_boot_ns=min(session.next_heartbeat_boot_ns, due))
     if sent is None:
         turn.note("unexpected_heartbeat_ack", detail=str(message.seq), warning=True)
         return

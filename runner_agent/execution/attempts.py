@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from runner_agent.domain.events import Quarantined
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log_flow import LogTurn
 from runner_agent.domain.messages import LogChunk
@@ -36,10 +37,17 @@ class Attempts:
 
     def _start(self, actor: Execution, *, attach: bool) -> Execution:
         self._actors[actor.key] = actor
-        task = self._tasks.create_task(actor.run(attach=attach), name=f"attempt {actor.key}")
+        task = self._tasks.create_task(self._run(actor, attach), name=f"attempt {actor.key}")
         self._running.add(task)
         task.add_done_callback(lambda done: self._ended(actor, done))
         return actor
+
+    async def _run(self, actor: Execution, attach: bool) -> None:
+        try:
+            await actor.run(attach=attach)
+        except Exception as error:  # noqa: BLE001 - one attempt's fault must not end the others; it is told and kept
+            self._log.error("attempt_broke", run=actor.key.run_id, epoch=actor.key.lease_epoch, exc_info=error)
+            await self._room.post(Quarantined(key=actor.key, message=f"the agent cannot carry on with it: {error}"))
 
     def abandon(self) -> None:
         """Let go of everything; what lives goes on under its shims."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import assert_never
 
 from runner_agent.domain import events
-from runner_agent.domain.assignment import Assignment
+from runner_agent.domain.assignment import DEFAULT_STOP_SIGNAL, Assignment
 from runner_agent.domain.exit_report import ExitReport, Outcome, not_started
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.outputs import (
@@ -254,11 +254,13 @@ class Execution:
         if self._link is None or stop is None:
             return
         try:
-            await self._link.stop(shim_reason(stop.reason), command.signal_number(stop.signal), stop.grace_s)
+            number = command.signal_number(stop.signal)
+        except command.Unlaunchable:
+            number = command.signal_number(DEFAULT_STOP_SIGNAL)
+        try:
+            await self._link.stop(shim_reason(stop.reason), number, stop.grace_s)
         except ConnectionError:
             return  # the shim has left: its events say so, and the run directory says how it ended
-        except command.Unlaunchable:
-            await self._link.stop(shim_reason(stop.reason), command.signal_number("SIGTERM"), stop.grace_s)
 
     async def _renew(self, deadline_boot_ns: int) -> None:
         if self._link is None:

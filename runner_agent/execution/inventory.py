@@ -27,11 +27,16 @@ def found_in(entries: Sequence[Entry], boot_id: str) -> tuple[tuple[Found, ...],
     found: list[Found] = []
     warnings: list[str] = []
     for entry in entries:
-        if entry.run_id:
+        if _can_be_told(entry):
             found.append(_found(entry, boot_id))
         else:
             warnings.append(f"{entry.path} is no run directory that can be read: {entry.message}")
     return tuple(found), tuple(warnings)
+
+
+def _can_be_told(entry: Entry) -> bool:
+    """Whether its key is one that the contract can carry: directories are named by whoever made them."""
+    return bool(entry.run_id) and entry.run_id.isascii() and 0 < entry.epoch < 1 << 63
 
 
 def _found(entry: Entry, boot_id: str) -> Found:

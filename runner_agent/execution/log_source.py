@@ -28,6 +28,7 @@ class LogSource:
         self._ahead: deque[LogRecord] = deque()
         self._offset = 0
         self._retired = 0
+        self._closed = False
         self._lock = asyncio.Lock()
         self.final_offset: int | None = None
 
@@ -42,6 +43,9 @@ class LogSource:
                 batch = await asyncio.to_thread(
                     self._reader.read, max_bytes=READ_AHEAD_BYTES, final_offset=self.final_offset
                 )
+                if self._closed:
+                    self._reader.close()
+                    return None
                 self._ahead.extend(log_record(item) for item in batch)
             records = self._take(turn.limit_bytes)
         if not records:
@@ -72,6 +76,8 @@ class LogSource:
         await asyncio.to_thread(retire, self._directory, committed_offset)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close what is open; a read under way closes it behind itself."""
+        self._closed = True
         self._ahead.clear()
-        self._reader.close()
+        if not self._lock.locked():
+            self._reader.close()

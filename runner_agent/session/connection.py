@@ -18,6 +18,7 @@ from runner_agent.session.session import Session, SessionEnd, SessionHost
 from runner_agent.telemetry import logger
 
 SUPERSEDED = "superseded"
+SUPERSEDED_S = 5.0
 
 
 class Connection:
@@ -71,6 +72,9 @@ class Connection:
         except Unreachable as error:
             self._tell("unreachable", f"The server at {self._server} cannot be reached: {error}; trying on.")
             return None
+        except OSError as error:
+            self._tell("no credential", f"The credential cannot be written to {self._enrolment.path}: {error}.")
+            return None
         except grpc.aio.AioRpcError as error:
             self._tell(f"failing {error.code().name}", f"The server at {self._server} says: {sentence_of(error)}.")
             return None
@@ -97,10 +101,13 @@ class Connection:
             self._tell(f"disconnected {end.reason}", f"Disconnected: {end.reason}; reconnecting.")
 
     def _pause_s(self, end: SessionEnd | None, lived_s: float) -> float:
+        if end is not None and SUPERSEDED in end.reason.lower():
+            # While we lived somebody else took our place: do not snatch it back and forth.
+            return SUPERSEDED_S * (1.0 + self._chance())
         if end is not None and end.parting is not None and end.parting.reconnect_after_s is not None:
             self._failures = 0
             return end.parting.reconnect_after_s + self._chance() * end.parting.jitter_s
-        if end is not None and end.welcomed and SUPERSEDED not in end.reason.lower():
+        if end is not None and end.welcomed:
             # A session that did its work and broke is no failure to connect: come back at once, the first time.
             self._failures = 0 if lived_s > backoff.STEADY_S else min(self._failures, 1)
         self._failures += 1

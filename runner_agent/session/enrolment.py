@@ -60,8 +60,15 @@ class Enrolment:
         if self._identity is None or not self._identity.enrolled:
             return (await self._enrol(stub)).credential
         left_s = self._identity.expires_at_s - self._clock.wall_ns() / _SECOND_NS
-        if renew or left_s < RENEW_BEFORE_S:
+        if renew:
             return (await self._renew(stub, self._identity)).credential
+        if left_s < RENEW_BEFORE_S:
+            try:
+                return (await self._renew(stub, self._identity)).credential
+            except grpc.aio.AioRpcError as error:
+                # Our clock may be wrong rather than the credential: the server says at the session which it is.
+                if not is_auth(error):
+                    raise
         return self._identity.credential
 
     async def _enrol(self, stub: _Stub) -> RunnerIdentity:

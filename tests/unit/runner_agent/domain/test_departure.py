@@ -5,7 +5,7 @@ from __future__ import annotations
 from runner_agent.domain.departure import SETTLE_OFFLINE_S, SETTLE_S
 from runner_agent.domain.events import HandoverRequested, LeaveRequested, Prepared
 from runner_agent.domain.held import Held, Phase
-from runner_agent.domain.messages import DrainNotice, Heartbeat, Hello, OfferReply, RejectReason, Release
+from runner_agent.domain.messages import DrainNotice, Heartbeat, Hello, LogAck, OfferReply, RejectReason, Release
 from runner_agent.domain.outputs import EndUnstarted, Leave, StopTree, TerminateShim
 from runner_agent.domain.reason import Reason
 
@@ -53,6 +53,17 @@ def test_what_nobody_takes_is_left_on_disk() -> None:
     assert core.made(Leave) == []
     core.run_clock(2)
     assert "stays on disk" in core.made(Leave)[0].reason
+
+
+def test_as_long_as_logs_move_it_stays() -> None:
+    core = connected()
+    core.run()
+    core.end()
+    ask(core)
+    for offset in range(5):
+        core.run_clock(SETTLE_S - 1)
+        core.hear(LogAck(key=key(), committed_offset=offset, window_bytes=1))
+    assert core.made(Leave) == []
 
 
 def test_without_a_server_it_waits_less() -> None:

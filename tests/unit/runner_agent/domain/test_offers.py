@@ -77,6 +77,14 @@ def test_an_attempt_may_take_several_slots() -> None:
     assert core.phase("d") is Phase.ACCEPTING
 
 
+@pytest.mark.parametrize("run", ["", "a/b", "..", ".hidden", "a\0b", "ü", "x" * 201])
+def test_an_id_that_could_lead_out_of_the_state_directory_is_refused(run: str) -> None:
+    core = connected()
+    core.offer(run)
+    assert core.phase(run) is None
+    assert refusal(core)[0] is RejectReason.UNSUPPORTED
+
+
 def test_a_draining_runner_refuses() -> None:
     core = connected()
     core.hear(Drain())
