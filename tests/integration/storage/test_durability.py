@@ -1,8 +1,9 @@
-"""After a kill -9 every answered write is there, whole, and the next server starts without help."""
+"""Whatever the host does, every answered write is there and whole, and nothing needs help afterwards."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from sqlalchemy import select
 from control_plane.clock import SystemClock
 from control_plane.storage.database import Connection, Database
 from control_plane.storage.tables import SETTINGS
-from tests.integration.storage import writer_program
+from tests.integration.storage import limited_program, writer_program
 
 
 @pytest.mark.parametrize("answers", [1, 200, 1_000])
@@ -29,6 +30,19 @@ async def test_every_answered_write_survives_a_kill(tmp_path: Path, answers: int
         assert await database.read(_integrity) == ["ok"]
     finally:
         await database.close()
+
+
+def test_writes_that_the_kernel_refuses_are_told_and_heal_by_themselves(tmp_path: Path) -> None:
+    program = [sys.executable, limited_program.__file__, str(tmp_path)]
+    ended = subprocess.run(program, stdout=subprocess.PIPE, check=True, timeout=120)
+    assert json.loads(ended.stdout) == {
+        "before": "a",
+        "refused": ["STORAGE_UNAVAILABLE"] * 3,
+        "read while refused": 1,
+        "after": [f"b{number}" for number in range(5)],
+        "rows": 6,
+        "integrity": "ok",
+    }
 
 
 def _write_until_killed(state_directory: Path, answers: int) -> list[int]:
