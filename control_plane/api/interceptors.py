@@ -14,7 +14,14 @@ import grpc
 from control_plane.api.statuses import to_grpc
 from control_plane.auth import access
 from control_plane.clock import Clock
-from control_plane.domain.errors import BanksmanError, ErrorCode, Internal, Unauthenticated, Unavailable
+from control_plane.domain.errors import (
+    BanksmanError,
+    ErrorCode,
+    Internal,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from control_plane.domain.principal import Caller
 from control_plane.telemetry import begin_call, logger
 
@@ -93,7 +100,7 @@ class Gate(grpc.aio.ServerInterceptor):
             except PASSED_ON:
                 raise
             except Exception as error:  # noqa: BLE001 the last line of defence: nothing of it may reach the caller
-                answer = self._answer(error)
+                answer = self._answer(error, context)
             return await context.abort_with_status(answer)
 
         return call
@@ -110,7 +117,7 @@ class Gate(grpc.aio.ServerInterceptor):
             except PASSED_ON:
                 raise
             except Exception as error:  # noqa: BLE001 the last line of defence: nothing of it may reach the caller
-                answer = self._answer(error)
+                answer = self._answer(error, context)
             await context.abort_with_status(answer)
 
         return call
@@ -145,8 +152,11 @@ class Gate(grpc.aio.ServerInterceptor):
         _CALLER.set(caller)
         begin_call(method=method, principal=caller.principal.name)
 
-    def _answer(self, error: Exception) -> grpc.Status:
+    def _answer(self, error: Exception, context: Context) -> grpc.Status:
         """What the caller is told; an error of ours in full, of any other only a number to quote."""
+        if isinstance(error, Unauthenticated | PermissionDenied):
+            log.info("turned away", code=error.code.value, peer=context.peer())
+            return to_grpc(error)
         if isinstance(error, BanksmanError):
             log.debug("refused", code=error.code.value)
             return to_grpc(error)

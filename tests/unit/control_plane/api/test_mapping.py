@@ -9,16 +9,19 @@ from enum import StrEnum
 
 import pytest
 from banksman.v1 import run_pb2, session_pb2, spec_pb2
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control_plane.api import convert, mapping, session_messages
+from control_plane.api import convert, mapping, records, session_messages
 from control_plane.api.mapping import Plan
 from control_plane.domain.errors import ErrorCode, InvalidArgument
 from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RunSpec, Step
+from control_plane.domain.spec_rules import validate_spec
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 WORDS = st.text(min_size=1, max_size=6)
@@ -105,6 +108,91 @@ def test_equal_specs_are_equal_bytes(spec):
     data = codec.encode(spec)
     assert codec.decode(data) == spec
     assert codec.encode(codec.decode(data)) == data
+
+
+STORED = {
+    plan.entity.__name__: plan
+    for plan in (
+        convert.RUN,
+        convert.ATTEMPT,
+        records.TASK,
+        records.PROJECT,
+        records.PRINCIPAL,
+        records.TOKEN,
+        records.JOIN_TOKEN,
+        records.RUNNER,
+        records.SECRET,
+        records.SCHEDULE,
+    )
+}
+
+
+@pytest.mark.parametrize("name", sorted(STORED))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_whatever_is_stored_can_be_shown_and_hides_what_is_secret(name, data):
+    plan = STORED[name]
+    message = plan.encode(data.draw(entities(plan.entity)))
+    assert plan.message.FromString(message.SerializeToString()) == message
+    assert not {"secret_digest", "public_key", "spec_sha256"} & set(plan.message.DESCRIPTOR.fields_by_name)
+
+
+def anything(descriptor: Descriptor, depth: int = 0) -> st.SearchStrategy:
+    """A message with any values that its wire format can hold."""
+    fields = [field for field in descriptor.fields if field.message_type is None or depth < 4]
+    cls = message_factory.GetMessageClass(descriptor)
+    words = st.fixed_dictionaries({}, optional={field.name: any_value(field, depth) for field in fields})
+    return words.map(lambda chosen: cls(**_one_of_each(descriptor, chosen)))
+
+
+def any_value(field: FieldDescriptor, depth: int) -> st.SearchStrategy:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return st.just({})
+    kinds = {
+        FieldDescriptor.CPPTYPE_STRING: st.binary(max_size=3)
+        if field.type == field.TYPE_BYTES
+        else st.text(max_size=3),
+        FieldDescriptor.CPPTYPE_BOOL: st.booleans(),
+        FieldDescriptor.CPPTYPE_INT32: st.integers(-(2**31), 2**31 - 1),
+        FieldDescriptor.CPPTYPE_INT64: st.integers(-(2**63), 2**63 - 1),
+        FieldDescriptor.CPPTYPE_DOUBLE: st.floats(),
+        FieldDescriptor.CPPTYPE_ENUM: st.integers(-3, 50),
+    }
+    one = anything(field.message_type, depth + 1) if field.message_type else kinds[field.cpp_type]
+    return st.lists(one, max_size=2) if field.is_repeated else one
+
+
+def _one_of_each(descriptor: Descriptor, chosen: dict) -> dict:
+    for oneof in descriptor.oneofs:
+        for field in [field.name for field in oneof.fields if field.name in chosen][1:]:
+            del chosen[field]
+    return chosen
+
+
+def attempted(call):
+    """What the call gives and None, or None and the fields that it refuses."""
+    try:
+        return call(), None
+    except InvalidArgument as error:
+        return None, error.violations
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(anything(session_pb2.SessionRequest.DESCRIPTOR))
+def test_any_message_is_understood_or_refused_with_its_fields(request):
+    _, violations = attempted(lambda: session_messages.from_runner(request))
+    assert violations != ()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(anything(spec_pb2.RunSpec.DESCRIPTOR))
+def test_any_spec_is_understood_or_refused_with_its_fields(message):
+    spec, violations = attempted(lambda: convert.decoded(convert.SPEC, message, "spec"))
+    if violations is None:
+        validate_spec(spec, lease_s=15.0)
+    else:
+        assert violations
+        assert all(violation.field.startswith("spec") for violation in violations)
 
 
 def test_every_word_of_the_session_has_a_plan():
