@@ -11,7 +11,7 @@ from control_plane.domain.ids import AttemptKey
 from control_plane.domain.log import LogRecord
 from control_plane.domain.session import LogRewind
 from control_plane.logs.store import LogSealed, LogStore
-from control_plane.logs.streams import IngestSettings, Stream, Streams, cost
+from control_plane.logs.streams import RECORD_COST_BYTES, IngestSettings, Stream, Streams, cost
 from control_plane.telemetry import logger
 
 T = TypeVar("T")
@@ -112,17 +112,26 @@ class Committer:
         self._thread.shutdown()
 
     def _take(self) -> list[tuple[Stream, Piece]]:
-        """The next commit: whole queues, in turn, until it is large enough."""
+        """The next commit: from each stream in turn, until it is large enough. What is left goes with the one after.
+
+        Senders are acknowledged while the rest of their window is still on its way, so that nobody waits for nobody.
+        """
         batch: list[tuple[Stream, Piece]] = []
         room = self._settings.commit_bytes
-        while self._ready and room > 0:
-            stream = self._ready.pop(next(iter(self._ready)))
-            if stream.queue:
-                piece = Piece(key=stream.key, offset=stream.committed, records=tuple(stream.queue))
-                stream.queue.clear()
+        for key in list(self._ready):
+            if room <= 0:
+                break
+            stream = self._ready.pop(key)
+            records: list[LogRecord] = []
+            while stream.queue and room > 0:
+                record = stream.queue.popleft()
+                records.append(record)
+                room -= len(record.data) + RECORD_COST_BYTES
+            if records:
                 stream.committing = True
-                batch.append((stream, piece))
-                room -= cost(piece.records)
+                batch.append((stream, Piece(key=key, offset=stream.committed, records=tuple(records))))
+            if stream.queue:
+                self._ready[key] = stream
         return batch
 
     async def _commit(self, batch: list[tuple[Stream, Piece]]) -> bool:

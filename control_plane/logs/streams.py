@@ -27,7 +27,7 @@ class IngestSettings:
     window_bytes: int = 4 << 20
     smallest_window_bytes: int = 64 << 10
     total_bytes: int = 64 << 20
-    commit_bytes: int = 4 << 20
+    commit_bytes: int = 1 << 20
     retry_s: float = 1.0
     seals_at_once: int = 64
 
