@@ -14,7 +14,7 @@ from runner_agent.domain.outputs import Note, Output, Send
 PROTOCOL_MIN = 1
 PROTOCOL_MAX = 1
 KEPT_STATEMENTS = 16
-KEPT_FORGOTTEN = 10_000
+KEPT_FORGOTTEN = 1_000
 SECOND_NS = 1_000_000_000
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 from pathlib import Path
 
 from runner_agent.execution.shim_link import ForkServer, ShimRefused
@@ -17,6 +19,7 @@ class ForkServers:
         self._state_dir = state_dir
         self._use_cgroups = use_cgroups
         self._current: ForkServer | None = None
+        self._pidfd: int | None = None
         self._lock = asyncio.Lock()
         self._log = logger("fork_servers")
 
@@ -29,12 +32,32 @@ class ForkServers:
                 await self._current.retire()
             except (OSError, TimeoutError, ShimRefused, BadMessage) as error:
                 self._log.warning("fork_server_not_retired", error=str(error))
-            self._current = None
+            self._forget()
 
     async def get(self) -> ForkServer:
         """A living one. Raises ForkServerGone, OSError, TimeoutError."""
-        async with self._lock:
-            if self._current is None or not await self._current.is_alive():
-                self._current = None
-                self._current = await ForkServer.connect_or_spawn(self._state_dir, use_cgroups=self._use_cgroups)
+        if self._current is not None and self._lives():
             return self._current
+        async with self._lock:
+            if self._current is None or not self._lives():
+                self._forget()
+                found = await ForkServer.connect_or_spawn(self._state_dir, use_cgroups=self._use_cgroups)
+                self._pidfd = os.pidfd_open(found.pid)
+                self._current = found
+            return self._current
+
+    def _lives(self) -> bool:
+        """Asked before every fork, so it must cost nothing: a pidfd is readable once its process has ended."""
+        return self._pidfd is not None and not _ended(self._pidfd)
+
+    def _forget(self) -> None:
+        self._current = None
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
+
+
+def _ended(pidfd: int) -> bool:
+    waiting = select.poll()  # not select(): descriptors may be above 1023
+    waiting.register(pidfd, select.POLLIN)
+    return bool(waiting.poll(0))
