@@ -34,7 +34,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         task_id = await self._task_id(project.id, request.task) if request.HasField("task") else None
         new = runs.NewRun(project_id=project.id, task_id=task_id, spec=spec, options=options)
         run = await runs.create(self._desk.house, self._desk.caller(request.request_id), new)
-        return await self._desk.views.whole(run)
+        return await self._desk.views.created(run, spec)
 
     async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.Run:
         return await self._desk.views.whole(await self._desk.run(request.project, request.run))

@@ -12,6 +12,7 @@ from control_plane.domain.attempt import AttemptState
 from control_plane.domain.ids import RunId
 from control_plane.domain.run import Run, RunState
 from control_plane.domain.spec import RunSpec
+from control_plane.domain.spec_rules import with_defaults
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -32,6 +33,12 @@ class Views:
     def brief(self, run: Run) -> run_pb2.Run:
         """For lists and watches: without spec and attempts."""
         return run_message(self._explained(run))
+
+    async def created(self, run: Run, spec: RunSpec | None) -> run_pb2.Run:
+        """A run that was just made of this spec; without one, or if it is an older one after all, as `whole`."""
+        if spec is None or run.lease_epoch or run.state is not RunState.QUEUED:
+            return await self.whole(run)
+        return run_message(self._explained(run), with_defaults(spec))
 
     async def whole(self, run: Run) -> run_pb2.Run:
         """Everything that is known of a run."""

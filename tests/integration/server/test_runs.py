@@ -140,3 +140,11 @@ async def test_steps_are_reported_while_the_attempt_lives(server, doors):
         await stream.send(attempt_event=pb.AttemptEvent(key=key, step_ended=ended))
         running = await doors.until(run.id, run_pb2.RUN_STATE_RUNNING)
     assert [step.index for step in running.attempts[0].steps] == [0]
+
+
+async def test_a_new_run_is_shown_as_it_is_read_later(doors):
+    made = await doors.submit("make", spec={"timeout": Duration(seconds=9)})
+    read = await doors.run(made.id)
+    made.waiting_because = read.waiting_because = ""
+    assert made == read
+    assert read.spec.grace.seconds == 10
