@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,25 @@ def test_a_run_id_that_is_no_file_name_is_refused(root: Path) -> None:
     for bad in ("../x", "", "a/b", "a.b", "x" * 65):
         with pytest.raises(ValueError, match="file name"):
             store.end(AttemptKey(run_id=RunId(bad), lease_epoch=1))
+
+
+@pytest.mark.parametrize("segment_bytes", [8 << 20, 3_000])
+def test_a_write_that_the_kernel_cuts_off_leaves_no_trace(root: Path, segment_bytes: int) -> None:
+    store = FileLogStore(root, segment_bytes=segment_bytes)
+    fill(store, [line(b"safe " * 100)])
+    digest = store.digest(KEY)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))  # the next write gets part of its bytes in, then fails
+    try:
+        with pytest.raises(OSError, match="too large"):
+            store.append(KEY, 500, [line(bytes([65 + n]) * 2_500) for n in range(3)] + [line(b"z" * 9_000)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    store.rollback([KEY])
+    assert (store.end(KEY), store.digest(KEY)) == (500, digest)
+    fill(store, [line(b"and on " * 2_000)])
+    store.close()
+    assert content(FileLogStore(root, segment_bytes=segment_bytes)) == b"safe " * 100 + b"and on " * 2_000
 
 
 def test_nothing_is_taken_in_when_the_disk_is_nearly_full(root: Path) -> None:
