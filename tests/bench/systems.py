@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import pathlib
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from banksman.v1 import run_pb2, run_pb2_grpc, runner_pb2, runner_pb2_grpc, syst
 
 from tests.bench.floor import SERVICE
 from tests.scenarios.house import FINISHED, House
+from tests.scenarios.program import peak_mib
 from tests.scenarios.specs import seconds, spec
 
 SLOTS = 8
@@ -50,12 +50,6 @@ class System(Protocol):
 
     def peaks_mib(self) -> tuple[float, float]:
         """Peak resident memory of the server and the runner."""
-
-
-def peak_mib(pid: int) -> float:
-    found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
-    assert found
-    return int(found[1]) / 1024
 
 
 class Floor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -129,3 +130,10 @@ def end_all(root: pathlib.Path) -> None:
         return not left
 
     wait_for(none_left, what=f"no process touches {root}", timeout_s=15)
+
+
+def peak_mib(pid: int) -> float:
+    """Peak resident memory of a process."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path(f"/proc/{pid}/status").read_text())
+    assert found
+    return int(found[1]) / 1024
