@@ -44,21 +44,29 @@ class Connection:
         self._state = ""
         self._failures = 0
         self._renew = False
-        self._stopping = False
+        self._stopped = asyncio.Event()
 
     def stop(self) -> None:
         """Do not come back after the session that is open now."""
-        self._stopping = True
+        self._stopped.set()
 
     async def run(self) -> None:
         """Until it is stopped. Raises Refused when the server will not have this runner."""
-        while not self._stopping:
+        while not self._stopped.is_set():
             began_ns = self._clock.boottime_ns()
             end = await self._once()
-            if self._stopping:
+            if self._stopped.is_set():
                 return
             lived_s = (self._clock.boottime_ns() - began_ns) / 1e9
-            await asyncio.sleep(self._pause_s(end, lived_s))
+            await self._pause(self._pause_s(end, lived_s))
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, unless it is stopped meanwhile."""
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._stopped.wait()
+        except TimeoutError:
+            return
 
     async def _once(self) -> SessionEnd | None:
         channel = open_channel(self._server, insecure=self._insecure)
@@ -80,7 +88,7 @@ class Connection:
             return None
         finally:
             await channel.close()
-        if not self._stopping:
+        if not self._stopped.is_set():
             self._judge(end)
         return end
 

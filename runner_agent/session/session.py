@@ -59,8 +59,8 @@ class Session:
 
     async def run(self) -> SessionEnd:
         """Until the stream ends, by either side or by a fault. Never raises for what the network does."""
-        await self._host.session_opened(self._outbox)
         try:
+            await self._host.session_opened(self._outbox)
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(), name="session reader")
                 tasks.create_task(self._write(reader), name="session writer")

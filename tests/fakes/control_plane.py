@@ -113,6 +113,8 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         self.chunks: list[tuple[Key, int, int]] = []
         self.lose: Counter[str] = Counter()
         self.unknown: set[Key] = set()
+        self.bytes_lost_since_heartbeat = 0
+        self.furthest_offset = 0
         self.session_epoch = 0
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
@@ -287,6 +289,7 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
             self.heard[kind] += 1
             if self.lose[kind] > 0:
                 self.lose[kind] -= 1
+                self._measure_lost(request)
                 continue
             if kind == "hello":
                 await self._hello(request.hello, inventory, outbox)
@@ -294,6 +297,12 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
                 await _DOORS[kind](self, getattr(request, kind))
             await self._notify()
         outbox.put_nowait(None)
+
+    def _measure_lost(self, request: pb.SessionRequest) -> None:
+        if request.WhichOneof("message") == "log_chunk":
+            size = sum(len(record.data) for record in request.log_chunk.records)
+            self.bytes_lost_since_heartbeat += size
+            self.furthest_offset = max(self.furthest_offset, request.log_chunk.offset + size)
 
     # ---- what the runner says
 
@@ -325,6 +334,7 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
 
     async def _heartbeat(self, heartbeat: pb.Heartbeat) -> None:
         self.heartbeats.append(heartbeat)
+        self.bytes_lost_since_heartbeat = 0
         verdicts = [self._judge(entry) for entry in heartbeat.held]
         ack = pb.HeartbeatAck(seq=heartbeat.seq, next_interval=_duration(self.heartbeat_s), verdicts=verdicts)
         await self.say(heartbeat_ack=ack)

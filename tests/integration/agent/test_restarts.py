@@ -10,6 +10,7 @@ from banksman.v1 import log_pb2 as log
 from banksman.v1 import run_pb2 as run
 from banksman.v1 import session_pb2 as pb
 
+from runner_agent.execution.journal import terminate_shim
 from tests.fakes.control_plane import FakeAttempt, FakeControlPlane, command
 from tests.integration.agent.conftest import StartAgent
 from tests.integration.agent.program import processes_of
@@ -171,3 +172,16 @@ async def test_a_run_directory_that_cannot_be_read_is_told_as_quarantined(
     assert (key, phase) == ("run-broken", pb.HELD_PHASE_QUARANTINED)
     attempt = await plane.offer(command("true"))
     await plane.until(lambda: attempt.released, "another run")
+
+
+async def test_a_shim_can_be_stopped_without_speaking_its_protocol(
+    plane: FakeControlPlane, start_agent: StartAgent, state_dir: Path
+) -> None:
+    await start_agent()
+    attempt = await plane.offer(command("sleep", "600"))
+    await plane.until(lambda: attempt.state == "RUNNING", "its start")
+    assert terminate_shim(state_dir / "runs" / f"{attempt.key[0]}.1")
+    await plane.until(lambda: attempt.released, "its release")
+    assert attempt.exit is not None
+    assert attempt.exit.tree_empty
+    assert attempt.exit.stopped_by == run.REASON_RUNNER_SHUTDOWN

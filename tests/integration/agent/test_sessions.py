@@ -187,3 +187,22 @@ async def test_drain_and_resume_by_the_server(plane: FakeControlPlane, start_age
     await plane.say(resume=pb.Resume())
     taken = await plane.offer(command("true"))
     await plane.until(lambda: taken.released, "a run")
+
+
+async def test_without_acks_no_more_than_64_kib_are_on_their_way_and_heartbeats_go_on(
+    plane: FakeControlPlane, start_agent: StartAgent
+) -> None:
+    """So that on a slow link a heartbeat never waits behind megabytes."""
+    await start_agent()
+    plane.lose["log_chunk"] = 1_000_000
+    attempt = await plane.offer(command("python3", "-c", LINES.format(n=500_000)))
+    await plane.until(lambda: attempt.exit is not None, "its exit, which overtakes its log")
+    beats = len(plane.heartbeats)
+    await plane.until(lambda: len(plane.heartbeats) > beats + 10, "heartbeats")
+    (entry,) = plane.heartbeats[-1].held
+    assert entry.spooled_offset > 1 << 20
+    assert plane.bytes_lost_since_heartbeat <= 64 << 10
+    assert plane.furthest_offset <= 64 << 10
+    plane.lose["log_chunk"] = 0
+    await plane.until(lambda: attempt.released, "its release")
+    assert bytes(attempt.log) == "".join(f"{i}\n" for i in range(500_000)).encode()
