@@ -106,7 +106,7 @@ def _send_heartbeat(turn: Turn) -> None:
             free_slots=state.free_slots,
             load=state.load,
             disk_free_bytes=state.disk_free_bytes,
-            draining=state.draining,
+            draining=state.departing,
             held=tuple(_entries(tuple(state.held.values()), PAGE_BYTES)),
         )
     )
@@ -152,5 +152,5 @@ def _hello(state: AgentState, page: tuple[HeldAttempt, ...], *, more: bool) -> H
         inventory=page,
         more=more,
         warnings=identity.warnings,
-        draining=state.draining,
+        draining=state.departing,
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from runner_agent.domain.assignment import Assignment
 from runner_agent.domain.exit_report import ExitReport, StepReport
 from runner_agent.domain.ids import AttemptKey
+from runner_agent.domain.log import LogChunk
 from runner_agent.domain.reason import Reason
 
 
@@ -53,16 +54,6 @@ class VerdictKind(StrEnum):
     SEND_EXIT = "SEND_EXIT"
     UNKNOWN = "UNKNOWN"
     FENCED = "FENCED"
-
-
-class LogKind(StrEnum):
-    """Where log bytes come from. EVENT is reserved for typed events, which have no offsets."""
-
-    STDOUT = "STDOUT"
-    STDERR = "STDERR"
-    PTY = "PTY"
-    SYSTEM = "SYSTEM"
-    EVENT = "EVENT"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,36 +145,6 @@ class AttemptExited:
 
     key: AttemptKey
     exit: ExitReport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogRecord:
-    """A piece of one stream, or (`gap_bytes` > 0, no data) a range that is not kept."""
-
-    kind: LogKind
-    step: int
-    at_ns: int
-    data: bytes = field(default=b"", repr=False)
-    gap_bytes: int = 0
-
-    @property
-    def span_bytes(self) -> int:
-        """How much of the log's offsets it covers."""
-        return len(self.data) + self.gap_bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogChunk:
-    """Log bytes from `offset` on."""
-
-    key: AttemptKey
-    offset: int
-    records: tuple[LogRecord, ...]
-
-    @property
-    def end_offset(self) -> int:
-        """Offset behind the last record."""
-        return self.offset + sum(record.span_bytes for record in self.records)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,12 @@ class AgentState:
     @property
     def draining(self) -> bool:
         """Whether no more is taken."""
-        return self.server_draining or self.leaving is not Leaving.NO
+        return self.server_draining or self.departing
+
+    @property
+    def departing(self) -> bool:
+        """What the server is told: its own order it knows, and an echo of it would outlive a Resume by a heartbeat."""
+        return self.leaving is not Leaving.NO
 
     @property
     def free_slots(self) -> int:

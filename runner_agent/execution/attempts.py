@@ -6,8 +6,8 @@ import asyncio
 
 from runner_agent.domain.events import Quarantined
 from runner_agent.domain.ids import AttemptKey
+from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.domain.messages import LogChunk
 from runner_agent.execution.execution import Execution, Room
 from runner_agent.execution.inventory import Found
 from runner_agent.execution.log_source import LogSource

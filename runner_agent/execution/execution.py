@@ -27,22 +27,11 @@ from runner_agent.domain.reason import Reason
 from runner_agent.execution import journal
 from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.journal import Notes
+from runner_agent.execution.preparation import prepare
 from runner_agent.execution.run_directory import Entry, Standing, StateDirectory, StillLive
-from runner_agent.execution.shim_link import (
-    Exited,
-    ForkServerGone,
-    ShimEvent,
-    ShimGone,
-    ShimLink,
-    ShimRefused,
-    Spooled,
-    Started,
-    StepEnded,
-    StepKind,
-    StopPhase,
-    UnknownShimVersion,
-)
-from runner_agent.execution.translate import record_of, report_of, shim_reason, step_report, stop_phase
+from runner_agent.execution.shim_events import event_of
+from runner_agent.execution.shim_link import ForkServerGone, ShimGone, ShimLink, ShimRefused, UnknownShimVersion
+from runner_agent.execution.translate import record_of, report_of, shim_reason
 from runner_agent.launchers import command
 from runner_agent.shim.codec import BadMessage
 from runner_agent.telemetry import logger
@@ -140,25 +129,13 @@ class Execution:
             await self._room.post(events.JournalDone(key=key))
 
     async def _prepare(self, assignment: Assignment) -> None:
-        try:
-            command.check(assignment)
-            self._notes = journal.notes_on(assignment, self._room.boot_id)
-            await asyncio.to_thread(self._make_files, assignment)
-        except command.SecretMissing as error:
-            report = _start_failed(Reason.SECRET_UNAVAILABLE, str(error))
-        except command.Unlaunchable as error:
-            report = replace(_start_failed(Reason.SPAWN_FAILED, str(error)), permanent=True)
-        except OSError as error:
-            self._log.warning("prepare_failed", error=str(error))
-            report = not_started(Reason.NOT_STARTED, f"the workspace could not be made: {error}")
-        else:
+        self._notes = journal.notes_on(assignment, self._room.boot_id)
+        failure = await asyncio.to_thread(prepare, self.directory, self._room.workspaces, assignment, self._notes)
+        if failure is None:
             await self._room.post(events.Prepared(key=self.key))
-            return
-        await self._room.post(events.PrepareFailed(key=self.key, report=report))
-
-    def _make_files(self, assignment: Assignment) -> None:
-        journal.write_notes(self.directory, self._notes)
-        self._room.workspaces.create(self.directory.name, command.scripts(assignment))
+        else:
+            self._log.warning("prepare_failed", error=failure.error_message)
+            await self._room.post(events.PrepareFailed(key=self.key, report=failure))
 
     async def _end_unstarted(self, report: ExitReport) -> None:
         record = record_of(self.key, report)
@@ -208,11 +185,11 @@ class Execution:
     async def _read_events(self, link: ShimLink) -> None:
         try:
             async for event in link.events():
-                if not isinstance(event, ShimGone):
-                    await self._tell(event)
-                    continue
-                self._drop(link)
-                await self._find_again()
+                if isinstance(event, ShimGone):
+                    self._drop(link)
+                    await self._find_again()
+                elif (told := event_of(self.key, event, self._notes)) is not None:
+                    await self._room.post(told)
         except BadMessage as error:
             self._log.warning("shim_not_understood", error=str(error))
             self._drop(link)
@@ -224,28 +201,6 @@ class Execution:
         link.close()
         if self._link is link:
             self._link = None
-
-    async def _tell(self, event: ShimEvent) -> None:
-        key, post = self.key, self._room.post
-        match event:
-            case Started(step=step, pid=pid, at_ns=at_ns):
-                if self._is_first_main(step):
-                    await post(events.Started(key=key, pid=pid, at_ns=at_ns))
-            case StepEnded(record=record):
-                await post(events.StepOver(key=key, step=step_report(record, self._notes.step_names)))
-            case StopPhase(phase=phase, survivors=survivors, at_ns=at_ns):
-                moved = events.StopMoved(key=key, phase=stop_phase(phase), survivors=survivors, at_ns=at_ns)
-                await post(moved)
-            case Spooled(offset=offset):
-                await post(events.Spooled(key=key, offset=offset))
-            case Exited(record=record):
-                await post(events.Exited(key=key, report=report_of(record, self._notes.step_names)))
-            case _:
-                return  # progress and result of a run: the exit record holds the result
-
-    def _is_first_main(self, step: int) -> bool:
-        kinds = self._notes.step_kinds
-        return step == next((index for index, kind in enumerate(kinds) if kind == StepKind.MAIN), 0)
 
     # ---- stopping
 
@@ -342,7 +297,3 @@ class Execution:
             self._room.workspaces.remove(self.directory.name)
         finally:
             self._room.state.release(self.key.run_id, self.key.lease_epoch)
-
-
-def _start_failed(reason: Reason, message: str) -> ExitReport:
-    return ExitReport(outcome=Outcome.START_FAILED, reason=reason, error_message=message, tree_empty=True)

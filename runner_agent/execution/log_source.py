@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from runner_agent.domain.ids import AttemptKey
+from runner_agent.domain.log import LogChunk, LogRecord
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.domain.messages import LogChunk, LogRecord
 from runner_agent.execution.log_reader import LogReader, retire
 from runner_agent.execution.translate import log_record
 

@@ -11,8 +11,9 @@ from runner_agent.clock import Clock
 from runner_agent.domain import reconciler as core
 from runner_agent.domain.events import Event, Received, SessionClosed, SessionOpened, Tick
 from runner_agent.domain.ids import AttemptKey
+from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.domain.messages import AttemptExited, LogChunk, ServerMessage
+from runner_agent.domain.messages import AttemptExited, ServerMessage
 from runner_agent.domain.outputs import (
     AckLog,
     CloseLog,

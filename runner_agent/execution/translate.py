@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from runner_agent.domain.assignment import StepKind
 from runner_agent.domain.exit_report import ExitReport, Outcome, StepReport
 from runner_agent.domain.ids import AttemptKey
-from runner_agent.domain.messages import LogKind, LogRecord, StopPhase
+from runner_agent.domain.log import LogKind, LogRecord
+from runner_agent.domain.messages import StopPhase
 from runner_agent.domain.reason import Reason
 from runner_agent.execution import log_reader
 from runner_agent.shim import messages as shim

@@ -9,6 +9,7 @@ from banksman.v1 import run_pb2 as run
 from banksman.v1 import session_pb2 as wire
 from banksman.v1 import spec_pb2 as spec
 
+from runner_agent.domain import log as log_domain
 from runner_agent.domain import messages as domain
 from runner_agent.domain.exit_report import ExitReport, StepReport
 from runner_agent.domain.ids import AttemptKey
@@ -16,7 +17,7 @@ from runner_agent.domain.reason import Reason
 from runner_agent.session.convert_spec import assignment_from, key_from
 from runner_agent.session.convert_values import enum_from, seconds, text, timestamp
 
-_LOG_KINDS = {kind: log.LogKind.Value(f"LOG_KIND_{kind.value}") for kind in domain.LogKind}
+_LOG_KINDS = {kind: log.LogKind.Value(f"LOG_KIND_{kind.value}") for kind in log_domain.LogKind}
 _DEFAULT_INTERVAL_S = 5.0
 
 
@@ -45,7 +46,7 @@ def to_wire(message: domain.RunnerMessage) -> wire.SessionRequest:
             return wire.SessionRequest(attempt_exited=exited)
         case domain.StopStatus():
             return wire.SessionRequest(stop_status=_stop_status(message))
-        case domain.LogChunk():
+        case log_domain.LogChunk():
             return wire.SessionRequest(log_chunk=_chunk(message))
         case domain.DrainNotice():
             return wire.SessionRequest(drain_notice=wire.DrainNotice(reason=text(message.reason)))
@@ -159,7 +160,7 @@ def _stop_status(status: domain.StopStatus) -> wire.StopStatus:
     )
 
 
-def _chunk(chunk: domain.LogChunk) -> wire.LogChunk:
+def _chunk(chunk: log_domain.LogChunk) -> wire.LogChunk:
     records = [
         log.LogRecord(
             kind=_LOG_KINDS[record.kind],

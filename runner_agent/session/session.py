@@ -10,8 +10,9 @@ import grpc
 from banksman.v1 import session_pb2 as wire
 from banksman.v1 import session_pb2_grpc
 
+from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.domain.messages import LogChunk, ServerMessage, Welcome
+from runner_agent.domain.messages import ServerMessage, Welcome
 from runner_agent.outbox import Outbox, Parting
 from runner_agent.session.convert import from_wire, to_wire
 

@@ -11,6 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner_agent.domain import log as log_domain
 from runner_agent.domain import messages as domain
 from runner_agent.domain.assignment import Assignment, StepKind
 from runner_agent.domain.exit_report import ExitReport, Outcome, StepReport
@@ -43,7 +44,7 @@ def test_every_value_of_an_enum_that_is_heard_has_a_member(members: type, proto:
         (domain.HeldPhase, pb.HeldPhase, "HELD_PHASE_"),
         (domain.StopPhase, run.StopPhase, "STOP_PHASE_"),
         (domain.RejectReason, pb.RejectReason, "REJECT_REASON_"),
-        (domain.LogKind, log.LogKind, "LOG_KIND_"),
+        (log_domain.LogKind, log.LogKind, "LOG_KIND_"),
     ],
 )
 def test_every_value_that_is_said_exists_on_the_wire(members: type, proto: object, prefix: str) -> None:
@@ -75,7 +76,7 @@ def test_every_kind_of_runner_message_can_be_said() -> None:
         domain.StepEnded(key=KEY, step=StepReport(index=0)),
         domain.AttemptExited(key=KEY, exit=report),
         domain.StopStatus(key=KEY, phase=domain.StopPhase.KILLED),
-        domain.LogChunk(key=KEY, offset=0, records=()),
+        log_domain.LogChunk(key=KEY, offset=0, records=()),
         domain.DrainNotice(reason="x"),
     )  # fmt: skip
     kinds = {to_wire(message).WhichOneof("message") for message in said}
@@ -113,10 +114,10 @@ def test_an_exit_record_keeps_what_is_absent_absent() -> None:
 
 def test_log_records_with_bytes_and_gaps() -> None:
     records = (
-        domain.LogRecord(kind=domain.LogKind.STDERR, step=2, at_ns=1, data=b"\x00\xff"),
-        domain.LogRecord(kind=domain.LogKind.SYSTEM, step=0, at_ns=0, gap_bytes=10),
+        log_domain.LogRecord(kind=log_domain.LogKind.STDERR, step=2, at_ns=1, data=b"\x00\xff"),
+        log_domain.LogRecord(kind=log_domain.LogKind.SYSTEM, step=0, at_ns=0, gap_bytes=10),
     )
-    chunk = domain.LogChunk(key=KEY, offset=7, records=records)
+    chunk = log_domain.LogChunk(key=KEY, offset=7, records=records)
     assert chunk.end_offset == 19
     said = to_wire(chunk).log_chunk
     assert (said.offset, said.records[0].data, said.records[0].kind) == (7, b"\x00\xff", log.LOG_KIND_STDERR)

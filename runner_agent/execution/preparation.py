@@ -1,0 +1,32 @@
+"""What is made on disk for an attempt between its Assignment and its fork. Blocks on the disk: use a thread."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from runner_agent.domain.assignment import Assignment
+from runner_agent.domain.exit_report import ExitReport, Outcome, not_started
+from runner_agent.domain.reason import Reason
+from runner_agent.execution.journal import Notes, write_notes
+from runner_agent.launchers import command
+from runner_agent.workspace.workspaces import Workspaces
+
+
+def prepare(directory: Path, workspaces: Workspaces, assignment: Assignment, notes: Notes) -> ExitReport | None:
+    """Notes, workspace and script files. None if all is well; else the report, which says whose fault it is."""
+    try:
+        command.check(assignment)
+        write_notes(directory, notes)
+        workspaces.create(directory.name, command.scripts(assignment))
+    except command.SecretMissing as error:
+        return _start_failed(Reason.SECRET_UNAVAILABLE, str(error))
+    except command.Unlaunchable as error:
+        return replace(_start_failed(Reason.SPAWN_FAILED, str(error)), permanent=True)
+    except OSError as error:
+        return not_started(Reason.NOT_STARTED, f"the workspace could not be made: {error}")
+    return None
+
+
+def _start_failed(reason: Reason, message: str) -> ExitReport:
+    return ExitReport(outcome=Outcome.START_FAILED, reason=reason, error_message=message, tree_empty=True)
