@@ -31,7 +31,6 @@ def test_a_run_that_lasts_too_long_is_stopped(shared: House, here: pathlib.Path)
     assert (run.state, run.reason) == (run_pb2.RUN_STATE_TIMED_OUT, run_pb2.REASON_RUN_TIMEOUT)
     assert run.kill_confirmed
     assert not locked(lock)
-    assert shared.log(run.id) == b"ready\n"
 
 
 def test_a_timeout_kills_a_tree_that_ignores_the_signal(shared: House, here: pathlib.Path) -> None:
@@ -69,12 +68,12 @@ def test_a_step_that_lasts_too_long_is_stopped(shared: House, here: pathlib.Path
     run = shared.execute(spec(slow, ["/bin/echo", "never"]))
     assert run.state in (run_pb2.RUN_STATE_TIMED_OUT, run_pb2.RUN_STATE_FAILED)
     assert not locked(lock)
-    assert shared.log(run.id) == b"ready\n"
+    assert b"never" not in shared.log(run.id)
 
 
 def test_a_deadline_stops_a_run_that_runs(shared: House, here: pathlib.Path) -> None:
     arrived, lock = shared.fifo(here / "arrived"), here / "lock"
-    options = run_pb2.RunOptions(deadline=from_now(2))
+    options = run_pb2.RunOptions(deadline=from_now(4))
     run = shared.execute(spec(python(PATIENT, lock, arrived.path), retry=retry(5, "timeout")), options=options)
     assert (run.state, run.reason) == (run_pb2.RUN_STATE_TIMED_OUT, run_pb2.REASON_DEADLINE_PASSED)
     assert len(run.attempts) == 1
