@@ -240,8 +240,7 @@ class ForkServer:
                 self._spare = None
             if name is not None and ended.exit_code != 0:
                 self._dead.append(_DeadShim(name, ended.pid))
-        orphans = self._orphans()
-        if not orphans:
+        if not self._orphans():
             self._bear_witness()
             return
         casualties = tree.Casualties()
@@ -252,16 +251,30 @@ class ForkServer:
             dead.killed += len(casualties.killed)
 
     def _orphans(self) -> list[int]:
-        """Children that are no live shim. Exact: nothing but our own wait takes a child from the kernel's list."""
+        """Children that are no live shim.
+
+        ECHILD would be the kernel's word that nothing is left, but live shims are children too. This list is as good
+        a word: when a process dies, the kernel gives its children to us before our wait can see its end, and only our
+        own wait takes one off our list. So what a dead shim leaves is never off it, between any two reads, until we
+        have waited for the last of it; one that we may not kill (another user's) stays on it, and nothing is proven.
+        """
         return [pid for pid in tree.children(os.getpid()) if pid not in self._shims]
 
+    def _list_is_ours(self) -> bool:
+        """Whether /proc shows this process's own children: all that we have not waited for, and none is ECHILD."""
+        listed = tree.children(os.getpid())
+        return all(pid in listed for pid in self._shims) and (bool(self._shims) or not tree.has_children())
+
     def _bear_witness(self) -> None:
-        if self._dead and self._use_cgroups:
+        if not self._dead:
+            return
+        if self._use_cgroups:
             cgroup.remove_left_behind()
+        proven = self._list_is_ours()
         for dead in self._dead:
             if not dead.name:
                 continue
-            body: JsonObject = {"version": 1, "shim_pid": dead.shim_pid, "tree_empty": True, "killed": dead.killed}
+            body: JsonObject = {"version": 1, "shim_pid": dead.shim_pid, "tree_empty": proven, "killed": dead.killed}
             try:
                 files.write_once(os.path.join(RUNS, dead.name), "swept", files.encode_json(body))
             except FileNotFoundError:
