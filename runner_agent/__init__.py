@@ -4,3 +4,5 @@ import os
 
 # grpcio must see this before its first import: otherwise its fork hooks crash children of a process that streams.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# Its own notices ("Got goaway", …) do not belong into the agent's log.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")

@@ -15,10 +15,10 @@ from runner_agent.domain.events import HandoverRequested, LeaveRequested
 from runner_agent.domain.state import Identity, initial_state
 from runner_agent.execution import host
 from runner_agent.execution.attempts import Attempts
-from runner_agent.execution.execution import Room
 from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.inventory import Found, found_in
 from runner_agent.execution.reconciler import Reconciler
+from runner_agent.execution.room import Room, Threads
 from runner_agent.execution.run_directory import StateDirectory
 from runner_agent.execution.shim_link import ForkServerGone
 from runner_agent.launchers.environment import base_environment
@@ -86,6 +86,7 @@ async def run_agent(
         state=state,
         workspaces=workspaces,
         fork_servers=fork_servers,
+        threads=Threads(),
         post=reconciler.post,
         runner_name=_own_name(settings, enrolment),
         boot_id=report.boot_id,

@@ -8,9 +8,10 @@ from runner_agent.domain.events import Quarantined
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.execution.execution import Execution, Room
+from runner_agent.execution.execution import Execution
 from runner_agent.execution.inventory import Found
 from runner_agent.execution.log_source import LogSource
+from runner_agent.execution.room import Room
 from runner_agent.shim.codec import BadMessage
 from runner_agent.telemetry import logger
 
@@ -53,6 +54,7 @@ class Attempts:
         """Let go of everything; what lives goes on under its shims."""
         for task in self._running:
             task.cancel()
+        self._room.threads.close()
 
     def _ended(self, actor: Execution, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -25,10 +24,10 @@ from runner_agent.domain.outputs import (
 )
 from runner_agent.domain.reason import Reason
 from runner_agent.execution import journal
-from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.journal import Notes
 from runner_agent.execution.preparation import prepare
-from runner_agent.execution.run_directory import Entry, Standing, StateDirectory, StillLive
+from runner_agent.execution.room import Room
+from runner_agent.execution.run_directory import Entry, Standing, StillLive
 from runner_agent.execution.shim_events import event_of
 from runner_agent.execution.shim_link import ForkServerGone, ShimGone, ShimLink, ShimRefused, UnknownShimVersion
 from runner_agent.execution.translate import record_of, report_of, shim_reason
@@ -36,26 +35,12 @@ from runner_agent.launchers import command
 from runner_agent.shim.codec import BadMessage
 from runner_agent.telemetry import logger
 from runner_agent.workspace.removal import NotRemoved
-from runner_agent.workspace.workspaces import Workspaces
 
 MAX_WAITING = 256
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 5.0
 
 AttemptOutput = JournalAccept | Prepare | Fork | EndUnstarted | StopTree | TerminateShim | RenewLoss | Forget
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
-    """What all attempts of the host share."""
-
-    state: StateDirectory
-    workspaces: Workspaces
-    fork_servers: ForkServers
-    post: Callable[[events.Event], Awaitable[None]]
-    runner_name: str
-    boot_id: str
-    base_env: Mapping[str, str] = field(repr=False)
 
 
 class Execution:
@@ -70,11 +55,17 @@ class Execution:
         self._tasks: asyncio.TaskGroup | None = None
         self._link: ShimLink | None = None
         self._stop: StopTree | None = None
+        self._renewal: RenewLoss | None = None
+        self._finding = False
         self._forgetting = False
         self._log = logger("execution").bind(run=key.run_id, epoch=key.lease_epoch)
 
     def do(self, output: AttemptOutput) -> None:
-        """Queue what was decided. What repeats anyway (a renewal, a stop) may be dropped by a stuck attempt."""
+        """Queue what was decided. Of renewals only the newest counts, so that they never fill the queue."""
+        if isinstance(output, RenewLoss):
+            waiting, self._renewal = self._renewal, output
+            if waiting is not None:
+                return
         try:
             self._queue.put_nowait(output)
         except asyncio.QueueFull:
@@ -85,7 +76,7 @@ class Execution:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             if attach:
-                tasks.create_task(self._find_again(), name=f"find {self.key}")
+                self._look_for_it()
             try:
                 while not isinstance(output := await self._queue.get(), Forget):
                     await self._carry_out(output)
@@ -108,7 +99,7 @@ class Execution:
                 self._stop = output
                 await self._tell_stop()
             case RenewLoss():
-                await self._renew(output.deadline_boot_ns)
+                await self._renew()
             case TerminateShim():
                 await self._terminate()
             case Forget():
@@ -142,7 +133,7 @@ class Execution:
         try:
             stored = await asyncio.to_thread(journal.end_unstarted, self.directory, record)
         except StillLive:
-            await self._find_again()
+            self._look_for_it()
             return
         except (OSError, BadMessage) as error:
             # It was never handed to a fork server and this agent never will: that is true with or without a record.
@@ -173,7 +164,7 @@ class Execution:
             link = await fork_server.start(self.directory, start)
         except (ForkServerGone, ShimRefused, TimeoutError, OSError, BadMessage) as error:
             self._log.warning("fork_failed", error=str(error) or type(error).__name__)
-            await self._find_again(f"no shim could be started: {error or type(error).__name__}")
+            self._look_for_it(f"no shim could be started: {error or type(error).__name__}")
             return
         self._follow(link)
 
@@ -217,11 +208,12 @@ class Execution:
         except ConnectionError:
             return  # the shim has left: its events say so, and the run directory says how it ended
 
-    async def _renew(self, deadline_boot_ns: int) -> None:
-        if self._link is None:
+    async def _renew(self) -> None:
+        renewal, self._renewal = self._renewal, None
+        if self._link is None or renewal is None:
             return
         try:
-            await self._link.renew(deadline_boot_ns)
+            await self._link.renew(renewal.deadline_boot_ns)
         except ConnectionError:
             return  # as above
 
@@ -235,8 +227,22 @@ class Execution:
 
     # ---- without a link: what does the run directory say?
 
+    def _look_for_it(self, why: str = "") -> None:
+        """Find out beside the queue: a stop that is ordered meanwhile must not wait for it."""
+        assert self._tasks is not None
+        self._tasks.create_task(self._find_again(why), name=f"find {self.key}")
+
     async def _find_again(self, why: str = "") -> None:
         """Settle the run directory until a shim answers or the attempt is over."""
+        if self._finding:
+            return
+        self._finding = True
+        try:
+            await self._settle(why)
+        finally:
+            self._finding = False
+
+    async def _settle(self, why: str) -> None:
         pause_s = FIRST_PAUSE_S
         while not self._forgetting:
             entry = await self._look()
@@ -264,7 +270,7 @@ class Execution:
     async def _look(self) -> Entry | None:
         key = self.key
         try:
-            return await asyncio.to_thread(self._room.state.settle, key.run_id, key.lease_epoch)
+            return await self._room.threads.settle(self._room.state.settle, key.run_id, key.lease_epoch)
         except FileNotFoundError:
             await self._room.post(events.Quarantined(key=key, message="its run directory has vanished"))
             return None
@@ -287,7 +293,7 @@ class Execution:
         if self._link is not None:
             self._drop(self._link)
         try:
-            await asyncio.to_thread(self._remove)
+            await self._room.threads.remove(self._remove)
         except (OSError, NotRemoved, StillLive) as error:
             self._log.warning("not_removed", error=str(error))
         await self._room.post(events.Forgotten(key=self.key))
