@@ -101,6 +101,14 @@ def processes_of(state_dir: Path) -> set[int]:
     return found
 
 
+def fork_server_of(state_dir: Path) -> int:
+    """The pid of its fork server: the only one of its processes whose parent is not one of them."""
+    below = processes_of(state_dir)
+    parents = {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in below}
+    (pid,) = (pid for pid, parent in parents.items() if parent not in below)
+    return pid
+
+
 def end_state_directory(state_dir: Path) -> None:
     """Kill what a state directory has left alive, and wait until it is gone."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,7 +14,7 @@ from banksman.v1 import session_pb2 as pb
 from runner_agent.execution.journal import terminate_shim
 from tests.fakes.control_plane import FakeAttempt, FakeControlPlane, command
 from tests.integration.agent.conftest import StartAgent
-from tests.integration.agent.program import processes_of
+from tests.integration.agent.program import fork_server_of, processes_of
 from tests.waiting import wait_for
 
 WAITING = "i=0; while [ ! -e go ]; do echo line $i; i=$((i+1)); sleep 0.01; done; echo the end; exit 7"
@@ -185,3 +186,35 @@ async def test_a_shim_can_be_stopped_without_speaking_its_protocol(
     assert attempt.exit is not None
     assert attempt.exit.tree_empty
     assert attempt.exit.stopped_by == run.REASON_RUNNER_SHUTDOWN
+
+
+async def test_a_dead_fork_server_is_replaced_and_what_runs_goes_on(
+    plane: FakeControlPlane, start_agent: StartAgent, state_dir: Path
+) -> None:
+    await start_agent("--slots", "2")
+    attempt = await plane.offer(command("sh", "-c", WAITING))
+    await plane.until(lambda: attempt.log, "its first line")
+    os.kill(fork_server_of(state_dir), signal.SIGKILL)
+    another = await plane.offer(command("echo", "under a new one"))
+    await plane.until(lambda: another.released or another.rejected, "another run's end")
+    assert bytes(another.log) == b"under a new one\n"
+    let_go(state_dir, attempt)
+    await plane.until(lambda: attempt.released, "its release")
+    assert is_whole(bytes(attempt.log))
+
+
+async def test_a_dead_shim_is_told_with_what_was_spooled_and_its_tree_is_gone(
+    plane: FakeControlPlane, start_agent: StartAgent, state_dir: Path
+) -> None:
+    await start_agent()
+    attempt = await plane.offer(command("sh", "-c", "echo up; sleep 600 & wait"))
+    await plane.until(lambda: attempt.log, "its first line")
+    identity = json.loads((state_dir / "runs" / f"{attempt.key[0]}.1" / "identity").read_text())
+    os.kill(identity["shim_pid"], signal.SIGKILL)
+    await plane.until(lambda: attempt.released, "its release")
+    assert attempt.exit is not None
+    assert attempt.exit.outcome == pb.EXIT_OUTCOME_SHIM_DIED
+    assert attempt.exit.tree_empty
+    assert not attempt.exit.log_counted
+    assert bytes(attempt.log) == b"up\n"
+    assert not Path(f"/proc/{attempt.pid}").exists()
