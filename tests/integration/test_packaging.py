@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
 
 import pytest
@@ -49,8 +48,7 @@ def test_a_wheel_made_from_the_source_distribution_imports_the_contract(
     checkout: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     sdist = build(checkout, "sdist", tmp_path / "sdist")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    shutil.unpack_archive(sdist, tmp_path / "unpacked")
     (source,) = (tmp_path / "unpacked").iterdir()
     assert not (source / "gen").exists(), "what is generated is made by the build, not shipped in the source"
 

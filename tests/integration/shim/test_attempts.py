@@ -77,7 +77,9 @@ async def test_the_child_inherits_nothing_but_three_streams_and_its_own_environm
 
 async def test_signals_are_back_to_their_defaults_in_the_child(host: Host) -> None:
     _, run = await host.run(shell("grep -E 'Sig(Blk|Ign)' /proc/self/status"))
-    assert all(int(line.split()[1], 16) == 0 for line in run.log().splitlines())
+    # 32 and 33 belong to the C library, which lets nobody set them; whoever started the tests may have ignored them.
+    ours = ~(1 << 31 | 1 << 32)
+    assert {int(line.split()[1], 16) & ours for line in run.log().splitlines()} == {0}, run.log()
 
 
 async def test_steps_run_in_order_and_each_record_names_its_step(host: Host) -> None:
