@@ -39,9 +39,7 @@ from control_plane.logs.ingest import Ingest
 from control_plane.logs.ledger import HouseLedger
 from control_plane.logs.tail import Tail
 from control_plane.scheduling.scheduler import Chore, Scheduler
-from control_plane.storage.database import Database
-from control_plane.storage.schema import DatabaseTooNew
-from control_plane.storage.sqlite import StateDirectoryInUse
+from control_plane.storage.database import CannotOpen, Database
 from control_plane.watch import Watch
 
 log = telemetry.logger("app")
@@ -100,7 +98,7 @@ async def serve(
 def _open_database(settings: Settings, clock: Clock) -> Database:
     try:
         return Database.open(settings.state_path, clock)
-    except (StateDirectoryInUse, DatabaseTooNew) as error:
+    except CannotOpen as error:
         raise CannotStart(str(error)) from error
     except OSError as error:
         raise CannotStart(f"the state directory {settings.state_dir} cannot be used: {error.strerror}") from error
@@ -113,7 +111,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         clock=clock,
         watch=watch,
         codec=ProtoSpecCodec(),
-        vault=FileVault.at(state / "secret.key"),
+        vault=_vault(settings),
         timing=settings.timing(),
         post=sessions.post,
     )

@@ -174,6 +174,20 @@ async def test_the_program_serves_until_sigterm(tmp_path):
     assert [json.loads(line)["event"] for line in err.splitlines()] == ["stopping", "stopped"]
 
 
+async def test_a_state_directory_that_cannot_be_used_is_named_in_one_line(tmp_path):
+    for name, content in (("banksman.db", b"this is no database" * 1000), ("secret.key", b"short"), ("runner.key", b"x")):
+        state = tmp_path / name
+        state.mkdir(mode=0o700)
+        (state / name).write_bytes(content)
+        (state / name).chmod(0o600)
+        code, _, err = await finished(await program("serve", "--state-dir", str(state), "--listen", "127.0.0.1:0"))
+        assert code == 1, name
+        assert "Traceback" not in err, name
+        (line,) = err.strip().splitlines()
+        assert line.startswith("banksman-server: "), name
+        assert name in line, name
+
+
 async def test_the_programs_other_commands(tmp_path):
     state = str(tmp_path / "state")
     code, out, _ = await finished(await program("version"))
