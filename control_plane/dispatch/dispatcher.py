@@ -46,5 +46,5 @@ class Dispatcher:
         self._waiting = dict(placement.waiting)
         if placement.offers:
             await attempts.offer(self._house, placement.offers)
-        wake_s = await placements.next_wake_s(self._house)
-        return LONGEST_WAIT_S if wake_s is None else min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, wake_s))
+        wake_s = LONGEST_WAIT_S if placement.wake_s is None else placement.wake_s
+        return min(LONGEST_WAIT_S, max(SHORTEST_WAIT_S, wake_s))

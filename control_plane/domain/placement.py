@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from control_plane.domain.ids import ProjectId, RunId, RunnerId
-from control_plane.domain.run import Run
-from control_plane.domain.spec import RunSpec, Selector, SelectorOperator
+from control_plane.domain.spec import Selector, SelectorOperator
 from control_plane.domain.timing import Timing
 
 _Shape = tuple[ProjectId, tuple[Selector, ...], int, str]
@@ -53,26 +52,14 @@ class Match:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Offers to make, in order; for every other run the sentence that says why it waits."""
+    """Offers to make, in order; for every other run the sentence that says why it waits.
+
+    `wake_s`: seconds until a retry's not_before or a refusal ends; None: only an event can change anything.
+    """
 
     offers: tuple[Match, ...]
     waiting: Mapping[RunId, str]
-
-
-def queued_run(run: Run, spec: RunSpec, *, since: datetime, withheld_by: str = "") -> QueuedRun:
-    """A run as placement sees it."""
-    return QueuedRun(
-        run_id=run.id,
-        project_id=run.project_id,
-        priority=run.priority,
-        queue_rank=run.queue_rank,
-        eligible_since=since,
-        not_before=run.not_before,
-        selectors=spec.selectors,
-        slots=max(1, spec.slots),
-        runner=spec.runner,
-        withheld_by=withheld_by,
-    )
+    wake_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

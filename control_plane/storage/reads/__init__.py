@@ -44,6 +44,7 @@ from control_plane.storage.reads.runners import find_runner, list_runners, runne
 from control_plane.storage.reads.runs import (
     EventFilter,
     RunFilter,
+    Waiting,
     active_runs_of_schedule,
     active_runs_of_task,
     attempt,
@@ -95,6 +96,7 @@ __all__ = [
     "RunFilter",
     "StatusCounts",
     "StoredRequest",
+    "Waiting",
     "abandoned_logs",
     "active_runs_of_schedule",
     "active_runs_of_task",

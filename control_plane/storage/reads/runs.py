@@ -15,7 +15,7 @@ from control_plane.domain.pages import Page
 from control_plane.domain.run import Run, RunState
 from control_plane.storage.paging import PageRequest, fetch_page, open_key
 from control_plane.storage.prepared import Prepared
-from control_plane.storage.rows import AnyRow, at_or_none, json_text, to_us
+from control_plane.storage.rows import AnyRow, at_or_none, from_us, json_text, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNNERS, RUNS, SPECS, TASKS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
@@ -24,7 +24,17 @@ _RUNS: Final = select(*RUN.columns)
 _RUN: Final = Prepared(_RUNS.where(RUNS.c.id == bindparam("id")))
 _SPEC: Final = Prepared(select(SPECS.c.body).where(SPECS.c.sha256 == bindparam("sha256")))
 _QUEUED: Final = Prepared(
-    _RUNS.where(text(QUEUED_RUN), RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")))
+    # A round of dispatch reads many of them, and of each only this.
+    select(
+        RUNS.c.id,
+        RUNS.c.project_id,
+        RUNS.c.spec_sha256,
+        RUNS.c.priority,
+        RUNS.c.queue_rank,
+        RUNS.c.created_at,
+        RUNS.c.not_before,
+    )
+    .where(text(QUEUED_RUN), RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")))
     .order_by(RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id)
     .limit(bindparam("limit"))
 )
@@ -76,6 +86,19 @@ class EventFilter:
     project_id: ProjectId
     run_id: RunId | None = None
     task_id: TaskId | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """A queued run as far as placing it goes; its spec says the rest."""
+
+    id: RunId
+    project_id: ProjectId
+    spec_sha256: str
+    priority: int
+    queue_rank: int
+    created_at: datetime
+    not_before: datetime | None
 
 
 def spec_bytes(connection: Connection, sha256: str) -> bytes | None:
@@ -141,9 +164,22 @@ def _id_before(at: datetime) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
-def queued_runs(connection: Connection, now: datetime, limit: int) -> tuple[Run, ...]:
+def queued_runs(connection: Connection, now: datetime, limit: int) -> tuple[Waiting, ...]:
     """Runs that may be offered now, in the order in which they should be."""
-    return tuple(RUN.entity(row) for row in _QUEUED.all(connection, {"now": to_us(now), "limit": limit}))
+    return tuple(
+        Waiting(
+            id=RunId(run_id),
+            project_id=ProjectId(project_id),
+            spec_sha256=spec_sha256,
+            priority=priority,
+            queue_rank=queue_rank,
+            created_at=from_us(created_at),
+            not_before=at_or_none(not_before),
+        )
+        for run_id, project_id, spec_sha256, priority, queue_rank, created_at, not_before in _QUEUED.all(
+            connection, {"now": to_us(now), "limit": limit}
+        )
+    )
 
 
 def next_not_before(connection: Connection, now: datetime) -> datetime | None:

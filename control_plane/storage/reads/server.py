@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, case, func, select, text
 
@@ -17,6 +19,17 @@ from control_plane.storage.tables.schedules import DUE_SCHEDULE
 EVENTS_DELETED_TO = "events_deleted_to"
 
 _GENERATION = Prepared(select(SERVER.c.generation))
+
+_THERE = case((RUNNERS.c.connected, 1), else_=0)
+_SLOTS_THERE = case((RUNNERS.c.connected, RUNNERS.c.slots), else_=0)
+_RUNNERS_COUNTED = Prepared(
+    select(func.count(), func.coalesce(func.sum(_THERE), 0), func.coalesce(func.sum(_SLOTS_THERE), 0)).where(
+        RUNNERS.c.revoked_at.is_(None)
+    )
+)
+_SLOTS_USED = Prepared(select(func.coalesce(func.sum(ATTEMPTS.c.slots), 0)).where(text(LIVE_ATTEMPT)))
+_RUNS_BY_STATE = Prepared(select(RUNS.c.state, func.count()).where(text(ACTIVE_RUN)).group_by(RUNS.c.state))
+_SCHEDULES_DUE = Prepared(select(func.count(), func.min(SCHEDULES.c.next_fire_at)).where(text(DUE_SCHEDULE)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,22 +75,23 @@ def events_deleted_to(connection: Connection) -> int:
 
 
 def status_counts(connection: Connection) -> StatusCounts:
-    there = case((RUNNERS.c.connected, 1), else_=0)
-    slots = case((RUNNERS.c.connected, RUNNERS.c.slots), else_=0)
-    counted = select(func.count(), func.coalesce(func.sum(there), 0), func.coalesce(func.sum(slots), 0))
-    runners, connected, slots_total = connection.execute(counted.where(RUNNERS.c.revoked_at.is_(None))).one()
-    used = select(func.coalesce(func.sum(ATTEMPTS.c.slots), 0)).where(text(LIVE_ATTEMPT))
-    by_state = select(RUNS.c.state, func.count()).where(text(ACTIVE_RUN)).group_by(RUNS.c.state)
-    states = {row[0]: int(row[1]) for row in connection.execute(by_state)}
-    due = select(func.count(), func.min(SCHEDULES.c.next_fire_at)).where(text(DUE_SCHEDULE))
-    schedules, next_fire_at = connection.execute(due).one()
+    runners, connected, slots_total = _only(_RUNNERS_COUNTED, connection)
+    schedules, next_fire_at = _only(_SCHEDULES_DUE, connection)
+    (slots_used,) = _only(_SLOTS_USED, connection)
+    states = {state: int(count) for state, count in _RUNS_BY_STATE.all(connection)}
     return StatusCounts(
         runners_connected=connected,
         runners_disconnected=runners - connected,
         slots_total=slots_total,
-        slots_used=int(connection.execute(used).scalar_one()),
+        slots_used=int(slots_used),
         runs_queued=states.get("QUEUED", 0),
         runs_active=sum(states.values()) - states.get("QUEUED", 0),
         schedules_active=schedules,
         next_fire_at=at_or_none(next_fire_at),
     )
+
+
+def _only(statement: Prepared, connection: Connection) -> Sequence[Any]:
+    """The one row that an aggregate always has."""
+    row = statement.one(connection)
+    return () if row is None else row
