@@ -293,13 +293,19 @@ class Execution:
         if self._link is not None:
             self._drop(self._link)
         try:
-            await self._room.threads.remove(self._remove)
-        except (OSError, NotRemoved, StillLive) as error:
+            await self._room.threads.remove(self._room.workspaces.remove, self.directory.name)
+        except (OSError, NotRemoved) as error:
+            self._log.warning("workspace_not_removed", error=str(error))
+        await self._shim_has_left()
+        try:
+            await self._room.threads.remove(self._room.state.release, self.key.run_id, self.key.lease_epoch)
+        except (OSError, StillLive) as error:
             self._log.warning("not_removed", error=str(error))
         await self._room.post(events.Forgotten(key=self.key))
 
-    def _remove(self) -> None:
-        try:
-            self._room.workspaces.remove(self.directory.name)
-        finally:
-            self._room.state.release(self.key.run_id, self.key.lease_epoch)
+    async def _shim_has_left(self) -> None:
+        """A shim holds its lock for a moment after its last event; no thread should wait for that."""
+        pause_s = FIRST_PAUSE_S / 8
+        while pause_s < LONGEST_PAUSE_S and journal.is_held(self.directory):
+            await asyncio.sleep(pause_s)
+            pause_s *= 2

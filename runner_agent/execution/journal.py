@@ -103,6 +103,18 @@ def end_unstarted(directory: Path, record: ExitRecord) -> ExitRecord:
         os.close(lock)
 
 
+def is_held(directory: Path) -> bool:
+    """Whether a shim holds the run directory; does not block."""
+    try:
+        lock = files.try_lock(str(directory / "lock"), create=False)
+    except OSError:
+        return False
+    if lock is None:
+        return True
+    os.close(lock)
+    return False
+
+
 def terminate_shim(directory: Path) -> bool:
     """SIGTERM to the shim of a run directory, which every version takes as a stop; False if it is not to be found."""
     identity = files.read_json(str(directory), "identity")
