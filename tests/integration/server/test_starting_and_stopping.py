@@ -175,7 +175,11 @@ async def test_the_program_serves_until_sigterm(tmp_path):
 
 
 async def test_a_state_directory_that_cannot_be_used_is_named_in_one_line(tmp_path):
-    for name, content in (("banksman.db", b"this is no database" * 1000), ("secret.key", b"short"), ("runner.key", b"x")):
+    for name, content in (
+        ("banksman.db", b"this is no database" * 1000),
+        ("secret.key", b"short"),
+        ("runner.key", b"x"),
+    ):
         state = tmp_path / name
         state.mkdir(mode=0o700)
         (state / name).write_bytes(content)
