@@ -185,7 +185,7 @@ class Plan(Generic[E, M]):
             present=_presence(field, optional, has_default and kind is not bool),
             optional=optional,
             has_default=has_default,
-            choice=field.containing_oneof is not None and not optional,
+            choice=_is_choice(field) and not optional,
         )
 
     def _turns(self, field: FieldDescriptor, kind: Any) -> tuple[Turn | None, Turn | None]:
@@ -257,6 +257,11 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     while hasattr(hint, "__supertype__"):
         hint = hint.__supertype__
     return hint, False
+
+
+def _is_choice(field: FieldDescriptor) -> bool:
+    """Whether the field is one of several; `optional` makes a oneof of its own, which is no choice."""
+    return field.containing_oneof is not None and len(field.containing_oneof.fields) > 1
 
 
 def _presence(field: FieldDescriptor, optional: bool, has_default: bool) -> Callable[[Message], bool]:

@@ -9,10 +9,13 @@ from google.protobuf.empty_pb2 import Empty
 
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
+from control_plane.api.masks import wanted_fields
 from control_plane.api.pages import page_answer, page_request
 from control_plane.api.records import PROJECT
 from control_plane.lifecycle import projects
 from control_plane.storage import reads
+
+WRITABLE = ("name", "description")
 
 
 class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
@@ -39,10 +42,18 @@ class ProjectServicer(project_pb2_grpc.ProjectServiceServicer):
     async def UpdateProject(self, request: project_pb2.UpdateProjectRequest, context: Context) -> project_pb2.Project:
         asked = request.project
         project = await self._desk.project(asked.id or asked.name)
-        change = projects.ProjectChange(name=asked.name or None, description=asked.description, etag=asked.etag)
-        return PROJECT.encode(await projects.update(self._desk.house, project.id, change))
+        return PROJECT.encode(await projects.update(self._desk.house, project.id, _change(request)))
 
     async def DeleteProject(self, request: project_pb2.DeleteProjectRequest, context: Context) -> Empty:
         project = await self._desk.project(request.project)
         await projects.delete(self._desk.house, project.id, request.etag)
         return Empty()
+
+
+def _change(request: project_pb2.UpdateProjectRequest) -> projects.ProjectChange:
+    wanted, asked = wanted_fields(request.update_mask.paths, WRITABLE), request.project
+    return projects.ProjectChange(
+        name=asked.name if "name" in wanted and (asked.name or request.update_mask.paths) else None,
+        description=asked.description if "description" in wanted else None,
+        etag=asked.etag,
+    )

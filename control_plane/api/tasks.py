@@ -36,6 +36,7 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
             description=asked.description,
             labels=dict(asked.labels),
             tags=tuple(asked.tags),
+            active=asked.active if asked.HasField("active") else True,
         )
         return await self._whole(await tasks.create(self._desk.house, self._desk.caller(request.request_id), new))
 
@@ -86,6 +87,6 @@ def _change(request: task_pb2.UpdateTaskRequest) -> tasks.TaskChange:
         spec=decoded(SPEC, asked.spec, "task.spec") if "spec" in wanted else None,
         labels=dict(asked.labels) if "labels" in wanted else None,
         tags=tuple(asked.tags) if "tags" in wanted else None,
-        active=asked.active if "active" in wanted else None,
+        active=asked.active if "active" in wanted and asked.HasField("active") else None,
         etag=asked.etag,
     )

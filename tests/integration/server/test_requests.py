@@ -101,6 +101,42 @@ async def test_the_same_request_makes_the_same_run_also_at_once_and_after_a_rest
     assert (await refusal(doors.runs.CreateRun(request)))[:2] == (EXISTS, "REQUEST_ID_REUSED")
 
 
+async def test_a_task_is_active_unless_it_says_otherwise(doors):
+    async def make(name, **words):
+        asked = task_pb2.Task(name=name, spec=spec("true"), **words)
+        return await doors.tasks.CreateTask(task_pb2.CreateTaskRequest(task=asked))
+
+    def update(change, *paths):
+        mask = FieldMask(paths=paths)
+        return doors.tasks.UpdateTask(task_pb2.UpdateTaskRequest(task=change, update_mask=mask))
+
+    assert (await make("plain")).active
+    assert (await make("on", active=True)).active
+    off = await make("off", active=False)
+    assert (off.HasField("active"), off.active) == (True, False)
+    assert (await refusal(doors.tasks.RunTask(task_pb2.RunTaskRequest(task="off"))))[1] == "TASK_INACTIVE"
+    assert not (await update(task_pb2.Task(id=off.id, name="off", spec=spec("true")))).active
+    assert (await update(task_pb2.Task(id=off.id, active=True), "active")).active
+    assert not (await update(task_pb2.Task(id=off.id, active=False), "active")).active
+
+
+async def test_an_update_of_a_project_writes_what_its_mask_names(doors):
+    async def update(*paths, **words):
+        change = project_pb2.Project(id=made.id, **words)
+        request = project_pb2.UpdateProjectRequest(project=change, update_mask=FieldMask(paths=paths))
+        answer = await doors.projects.UpdateProject(request)
+        return answer.name, answer.description
+
+    asked = project_pb2.Project(name="web", description="sites")
+    made = await doors.projects.CreateProject(project_pb2.CreateProjectRequest(project=asked))
+    assert await update("name", name="www", description="ignored") == ("www", "sites")
+    assert await update("description", name="ignored", description="pages") == ("www", "pages")
+    assert await update(name="web") == ("web", "")
+    assert await update(description="all") == ("web", "all")
+    assert (await refusal(update("name")))[2] == ["project.name"]
+    assert (await refusal(update("name", "etag", name="x")))[2] == ["update_mask.paths[1]"]
+
+
 async def test_an_update_needs_the_newest_etag(doors):
     asked = task_pb2.Task(name="t", spec=spec("true"))
     task = await doors.tasks.CreateTask(task_pb2.CreateTaskRequest(task=asked))
@@ -120,7 +156,9 @@ async def test_an_update_needs_the_newest_etag(doors):
 
 async def test_a_task_that_is_not_active_is_not_run(doors):
     await doors.tasks.CreateTask(task_pb2.CreateTaskRequest(task=task_pb2.Task(name="t", spec=spec("true"))))
-    off = task_pb2.UpdateTaskRequest(task=task_pb2.Task(name="t"), update_mask=FieldMask(paths=["active"]))
+    off = task_pb2.UpdateTaskRequest(
+        task=task_pb2.Task(name="t", active=False), update_mask=FieldMask(paths=["active"])
+    )
     assert not (await doors.tasks.UpdateTask(off)).active
     asked = doors.tasks.RunTask(task_pb2.RunTaskRequest(task="t"))
     assert (await refusal(asked))[1] == "TASK_INACTIVE"
