@@ -31,7 +31,7 @@ class Effort:
 
 
 QUICK = Effort(repetitions=3, dispatches=60, runs=200, log_bytes=20_000_000, cancels=15)
-FULL = Effort(repetitions=5, dispatches=300, runs=2000, log_bytes=100_000_000, cancels=60)
+FULL = Effort(repetitions=3, dispatches=300, runs=2000, log_bytes=100_000_000, cancels=60)
 
 
 def percentile(values: list[float], share: float) -> float:
