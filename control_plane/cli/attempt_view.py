@@ -36,12 +36,21 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
     if attempt.HasField("stop"):
         lines += stop_lines(attempt.stop)
     if attempt.HasField("ended_at"):
-        proof = "yes: the kernel said that no process of it is left" if attempt.kill_confirmed else "no"
-        lines.append(("kill confirmed", proof))
+        lines.append(proof_line(attempt))
         lines.append(("log complete", yes_no(attempt.log_complete)))
     for gap in attempt.gaps:
         lines.append(("log gap", f"bytes {gap.from_offset} to {gap.to_offset} were dropped on the runner"))
     return lines
+
+
+def proof_line(attempt: run_pb2.Attempt) -> tuple[str, Cell]:
+    """What the kernel said: the proof of a stop, else only that nothing was left behind."""
+    if attempt.HasField("stop"):
+        return (
+            "kill confirmed",
+            "yes: the kernel said that no process of it is left" if attempt.kill_confirmed else "no",
+        )
+    return ("processes left", "none" if attempt.kill_confirmed else "not known")
 
 
 def exit_of_step(step: run_pb2.StepResult) -> str:

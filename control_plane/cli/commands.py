@@ -19,6 +19,7 @@ else:
     FloatType = click.ParamType
 
 Tree = Mapping[str, Union[str, "Noun"]]
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 
@@ -34,6 +35,18 @@ class Seconds(FloatType):
             return parse_duration(str(value))
         except ValueError as error:
             self.fail(str(error), param, ctx)
+
+
+class SignalName(click.Choice[str]):
+    """A signal with or without SIG before it, in any case: SIGTERM, term."""
+
+    def __init__(self) -> None:
+        super().__init__(SIGNALS, case_sensitive=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).upper()
+        full = text if text.startswith("SIG") else f"SIG{text}"
+        return str(super().convert(full if full in SIGNALS else value, param, ctx))
 
 
 def remember(ctx: click.Context, param: click.Parameter, value: object) -> None:
@@ -65,6 +78,8 @@ def sections(command: click.Command, ctx: click.Context, formatter: click.HelpFo
     own: list[tuple[str, str]] = []
     shared: list[tuple[str, str]] = []
     for param in command.get_params(ctx):
+        if isinstance(param, click.Argument):
+            continue  # the usage line has named it
         record = param.get_help_record(ctx)
         if record is not None:
             (shared if getattr(param, "callback", None) is remember else own).append(record)

@@ -27,6 +27,16 @@ def parse_duration(text: str) -> float:
     return float(total)
 
 
+def written_duration(duration_s: float) -> str:
+    """As it is given on a command line, without a loss: 90s -> 1m30s, 86400 -> 1d, 0.25 -> 250ms."""
+    left_ms = round(duration_s * 1000)
+    text = ""
+    for unit, size_ms in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, left_ms = divmod(left_ms, size_ms)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
+
+
 def format_duration(duration_s: float) -> str:
     """At most two units: 0.4 s, 12.4 s, 3m 12s, 2h 5m, 3d 4h."""
     if duration_s < 60:

@@ -9,7 +9,8 @@ from control_plane.cli.plain import plain
 class CliError(Exception):
     """An end of the program that was foreseen.
 
-    `details` are lines such as refused fields; `next_command` is a whole command line to try.
+    `details` are lines such as refused fields; `next_command` is a whole command line to try. `wanted` marks an end
+    that is no mistake of anybody's, such as a detach.
     """
 
     def __init__(
@@ -22,6 +23,7 @@ class CliError(Exception):
         details: tuple[str, ...] = (),
         next_command: str = "",
         debug: str = "",
+        wanted: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -31,11 +33,12 @@ class CliError(Exception):
         self.details = details
         self.next_command = next_command
         self.debug = debug
+        self.wanted = wanted
 
     def render(self, *, debug: bool = False) -> str:
         """Lines for stderr, without a trailing newline and without control characters."""
         reason = f" ({self.reason})" if self.reason else ""
-        lines = [f"error: {plain(self.message)}{reason}"]
+        lines = [f"{'banksman' if self.wanted else 'error'}: {plain(self.message)}{reason}"]
         lines += [f"  {plain(line)}" for line in self.details]
         if self.cause:
             lines.append(f"cause: {plain(self.cause)}")

@@ -23,6 +23,7 @@ from control_plane.cli.waiting import wait_for_run
 from control_plane.cli.words import reason_sentence, short_id, state_word
 
 TICK_S = 1.0
+CANCEL_AGAIN_S = 5.0
 # Pieces that the reader may be ahead of a slow output.
 AHEAD = 64
 
@@ -99,6 +100,7 @@ class RunFollower:
         self._interrupts = Interrupts(lambda number: self._feed.events.put(Interrupted(number)))
         self._waiting_because = ""
         self._begun = False
+        self._cancel_at_s: float | None = None
         self._writer = LogWriter(
             stdout=stdout_bytes(),
             stderr=stderr_bytes(),
@@ -116,6 +118,8 @@ class RunFollower:
                     if ended := self._next():
                         return ended
             except KeyboardInterrupt:
+                if sys.stderr.isatty():
+                    click.echo(err=True)  # the terminal has put a ^C on this line
                 raise self._left("detached", ExitCode.INTERRUPTED) from None
             except BrokenPipeError:
                 discard_closed_outputs()
@@ -123,11 +127,15 @@ class RunFollower:
             finally:
                 self._feed.close()
                 self._writer.finish()
+                self._writer.end_lines()
 
     def _next(self) -> Ended | None:
-        left = TICK_S if self._end is None else min(TICK_S, self._end - self._inv.clock.monotonic_s())
+        now_s = self._inv.clock.monotonic_s()
+        left = TICK_S if self._end is None else min(TICK_S, self._end - now_s)
         if left <= 0:
             raise self._left("--wait-timeout has passed", ExitCode.WAIT_TIMED_OUT)
+        if self._cancel_at_s is not None and now_s >= self._cancel_at_s:
+            self._cancel()
         try:
             event = self._feed.events.get(timeout=left)
         except queue.Empty:
@@ -168,24 +176,33 @@ class RunFollower:
         if number == signal.SIGINT and sys.stdin.isatty() and sys.stderr.isatty():
             answer = self._ask()
             if answer == "d":
-                raise KeyboardInterrupt
+                raise self._left("detached", ExitCode.INTERRUPTED)
             if answer != "c":
                 self._interrupts.reset()
                 return
         self._inv.say(f"banksman: cancelling run {short_id(self._run.id)}; interrupt again to detach")
         self._interrupts.reset(seen=1)
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Ask for it, again and again while the control plane is away."""
+        self._cancel_at_s = None
         request = contract.run_pb2.CancelRunRequest(
             run=self._run.id, project=self._run.project_id, note="interrupted by the one who followed it"
         )
         try:
             self._inv.client.call(self._inv.client.runs.CancelRun, request, repeatable=True)
         except CliError as error:
-            # It ended a moment before: its own end is already on the way.
-            if error.exit_code != ExitCode.CONFLICT:
+            if error.exit_code == ExitCode.UNAVAILABLE:
+                self._inv.say("banksman: the control plane does not answer; the cancel is asked for again")
+                self._cancel_at_s = self._inv.clock.monotonic_s() + CANCEL_AGAIN_S
+            elif error.exit_code != ExitCode.CONFLICT:
                 raise
+            # A conflict: it ended a moment before, and its own end is already on the way.
 
     def _ask(self) -> str:
-        click.echo("\nbanksman: cancel the run (c), or detach and let it go on (d)? ", err=True, nl=False)
+        question = "\nbanksman: (c)ancel the run, (d)etach and let it go on, or Enter to keep following? "
+        click.echo(question, err=True, nl=False)
         return sys.stdin.readline().strip().lower()[:1]
 
     def _left(self, why: str, exit_code: ExitCode) -> CliError:
@@ -193,6 +210,7 @@ class RunFollower:
             f"{why}; run {short_id(self._run.id)} goes on",
             exit_code=exit_code,
             next_command=f"banksman run logs {short_id(self._run.id)} -f",
+            wanted=True,
         )
 
 
@@ -213,5 +231,5 @@ def end_line(run: contract.run_pb2.Run) -> str:
 
     took = span(run, "duration").duration_s
     reason = reason_sentence(run).rstrip(". ") or "it ended"
-    after = f", after {format_duration(took)}" if took is not None else ""
-    return plain(f"banksman: {state_word(run)}: {reason}{after}, run {run.id}")
+    facts = f"{format_duration(took)}, run {run.id}" if took is not None else f"run {run.id}"
+    return plain(f"banksman: {state_word(run)}: {reason}. ({facts})")

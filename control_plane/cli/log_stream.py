@@ -111,6 +111,10 @@ class LogStream:
             self._call.cancel()
 
     def __iter__(self) -> Iterator[Item]:
+        if self._query.run.startswith("@"):
+            # A reader who comes back wants the run that @last meant at first.
+            found = self._get_run()
+            self._query = replace(self._query, run=found.id, project=found.project_id)
         if self._query.every_attempt and (first := self._next_attempt(after=0)):
             self._go_to(first)
         while not self._stop.is_set():
@@ -236,6 +240,10 @@ class LogStream:
             if error is not None:
                 raise translate(error, self._client.target.url) from error
             raise self._broken("the stream ended before the log did")
+        self._back_off()
+
+    def _back_off(self) -> None:
+        """Say once that the connection is away, and wait."""
         if not self._told and self._answered:
             self._told = True
             self._notice("banksman: the connection was lost; trying again, no output is lost")
@@ -262,8 +270,17 @@ class LogStream:
             self.epoch, self.next_offset = epoch, 0
 
     def _get_run(self) -> contract.run_pb2.Run:
+        """The run; a follower who was answered once outwaits the control plane's absence here too."""
         request = contract.run_pb2.GetRunRequest(run=self._query.run, project=self._query.project)
-        return self._client.call(self._client.runs.GetRun, request, repeatable=True)
+        while True:
+            try:
+                return self._client.call(self._client.runs.GetRun, request, repeatable=True)
+            except CliError as error:
+                patient = self._query.follow and self._answered and not self._stop.is_set()
+                if not patient or error.exit_code != ExitCode.UNAVAILABLE:
+                    raise
+                self._failures += 1
+                self._back_off()
 
     def _next_attempt(self, *, after: int) -> int:
         return self._next_attempt_of(self._get_run(), after=after)

@@ -17,6 +17,7 @@ class Channel:
 
     def __init__(self, stream: BinaryIO, *, terminal: bool) -> None:
         self.stream = stream
+        self.terminal = terminal
         self._sanitiser = Sanitiser() if terminal else None
         self.at_line_start = True
 
@@ -64,13 +65,14 @@ class LogWriter:
     def _begin(self, begin: Begin) -> None:
         self.finish()
         if self._attempt and begin.number:
+            self.end_lines()
             self._say(f"banksman: attempt {begin.number} begins")
         self._attempt = begin.lease_epoch
 
     def _piece(self, piece: Piece) -> None:
         record, kinds = piece.record, contract.log_pb2
         if record.gap_bytes:
-            self._end_lines()
+            self.end_lines()
             self._say(f"banksman: {record.gap_bytes} bytes of the log were dropped on the runner")
             return
         match record.kind:
@@ -91,10 +93,12 @@ class LogWriter:
         first = b"" if channel.at_line_start else lines.pop(0) if lines else b""
         return first + b"".join(prefix + line for line in lines)
 
-    def _end_lines(self) -> None:
-        """Our own line does not hang behind an unfinished one on a terminal."""
-        if not self._err.at_line_start:
+    def end_lines(self) -> None:
+        """Before a line of our own, which does not hang behind an unfinished one of the program's."""
+        on_screen = self._out.terminal and self._err.terminal
+        if not self._err.at_line_start or (on_screen and not self._out.at_line_start):
             self._err.write(b"\n")
+            self._out.at_line_start = self._out.at_line_start or on_screen
 
     def finish(self) -> None:
         self._out.finish()

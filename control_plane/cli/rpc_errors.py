@@ -42,6 +42,8 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
         elif packed.Unpack(helpful):
             hint = "; ".join(filter(None, (link.description or link.url for link in helpful.links))) or hint
     message = detail_text(error).rstrip(". ") or code.replace("_", " ").lower()
+    if len(lines) > 1 and all(line in message for line in lines):
+        message = f"{len(lines)} values were refused"
     cause = ""
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and not info.reason:
         cause, message = message, sentence_for(code, url)
@@ -50,8 +52,8 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
         exit_code=of_status(code),
         reason=info.reason or code,
         cause=cause,
-        # One refused field alone is the message already.
-        details=tuple(line for line in lines if line != message),
+        # What the sentence says already is not said again.
+        details=tuple(line for line in lines if line.rstrip(". ") not in message),
         next_command=hint or next_command(code, info.reason, url),
         debug=debug_text(code, detail_text(error), status),
     )

@@ -15,7 +15,8 @@ from control_plane.cli.invocation import Invocation, stdout_bytes
 from control_plane.cli.log_stream import LogQuery, LogStream
 from control_plane.cli.log_writer import LogWriter
 from control_plane.cli.output import Printer
-from control_plane.cli.views import RUN, yes_no
+from control_plane.cli.people import name_maker
+from control_plane.cli.views import RUN
 from control_plane.cli.words import short_id, state_word
 
 TAIL_LINES = 50
@@ -31,12 +32,11 @@ def get_run(inv: Invocation, run: str, log_lines: int) -> None:
     """Show a run, and the end of its log if it ended badly."""
     request = contract.run_pb2.GetRunRequest(run=run, project=inv.project)
     found = inv.client.call(inv.client.runs.GetRun, request, repeatable=True)
+    name_maker(inv, found)
     printer = inv.printer
     printer.one(found, RUN)
     if printer.form != "table":
         return
-    if not found.is_active:
-        printer.pairs([("kill confirmed", yes_no(found.kill_confirmed))] if found.attempts else [])
     show_attempts(printer, found)
     if found.is_active and any(attempt.HasField("disconnected_since") for attempt in found.attempts):
         inv.say(f"its runner is silent; to end it without waiting: banksman run cancel {short_id(found.id)} --force")
@@ -45,12 +45,14 @@ def get_run(inv: Invocation, run: str, log_lines: int) -> None:
 
 
 def show_attempts(printer: Printer, run: contract.run_pb2.Run) -> None:
-    """Oldest first; rejected ones, which never held anything, are only counted."""
+    """Oldest first; rejected ones, which never held anything, are only counted. A single one repeats nothing."""
     rejected = [attempt for attempt in run.attempts if state_word(attempt) == "REJECTED"]
-    for attempt in sorted(run.attempts, key=lambda attempt: attempt.lease_epoch):
-        if attempt not in rejected:
-            printer.write("")
-            printer.pairs([("attempt", str(attempt.number)), *attempt_lines(attempt)])
+    held = [attempt for attempt in run.attempts if state_word(attempt) != "REJECTED"]
+    told = {(line.title, line.cell(run)) for line in RUN.lines} if len(held) == 1 else set()
+    for attempt in sorted(held, key=lambda attempt: attempt.lease_epoch):
+        lines = [line for line in attempt_lines(attempt) if line not in told]
+        printer.write("")
+        printer.pairs([("attempt", str(attempt.number)), *lines])
     if rejected:
         printer.write("")
         printer.pairs([("rejected offers", str(len(rejected)))])

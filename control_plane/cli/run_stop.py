@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from control_plane.cli import contract
-from control_plane.cli.commands import Seconds, command
+from control_plane.cli.commands import Seconds, SignalName, command
 from control_plane.cli.completing import complete_runs
 from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode, of_run
 from control_plane.cli.following import end_line
 from control_plane.cli.invocation import Invocation
-from control_plane.cli.spec_options import SIGNALS, set_duration
+from control_plane.cli.spec_options import set_duration
 from control_plane.cli.views import RUN
 from control_plane.cli.waiting import reached, wait_for_run
 from control_plane.cli.words import short_id, state_word
@@ -42,7 +42,7 @@ def wait(inv: Invocation, run: str, goal: str, wait_timeout: float | None, propa
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_runs)
 @click.option("--note", default="", help="Why; kept with the run.")
 @click.option("--grace", type=Seconds(), help="From the signal to the kill.")
-@click.option("--signal", type=click.Choice(SIGNALS), help="First signal.")
+@click.option("--signal", type=SignalName(), help="First signal.")
 @click.option("--force", is_flag=True, help="End the run at once, also if its runner does not answer.")
 @click.option("--no-wait", is_flag=True, help="Do not wait for its end.")
 @click.option("--wait-timeout", type=Seconds(), help="Wait no longer than this, then end with 124.")

@@ -13,6 +13,7 @@ from control_plane.cli.commands import Seconds, command, confirm, yes_option
 from control_plane.cli.completing import complete_schedules, complete_tasks
 from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.people import name_maker
 from control_plane.cli.spec_options import assign, set_duration
 from control_plane.cli.times import parse_time
 from control_plane.cli.views import SCHEDULE
@@ -25,7 +26,7 @@ def rule_options(function: F) -> F:
     for option in (
         click.option("--catch-up", type=click.Choice(["skip", "one"]), help="For firings that were missed."),
         click.option("--overlap", type=click.Choice(["skip", "allow"]), help="While an earlier run is active."),
-        click.option("--tz", "time_zone", metavar="ZONE", help="Time zone of the cron line (default: UTC)."),
+        click.option("--tz", "--time-zone", "time_zone", metavar="ZONE", help="Of the cron line (default: UTC)."),
         click.option("--once", metavar="TIME", help="One time: 2h (from now), or a time."),
         click.option("--every", type=Seconds(), help="Period, e.g. 15m."),
         click.option("--cron", metavar="LINE", help='Five fields, e.g. "0 3 * * 1-5", or @daily.'),
@@ -110,7 +111,9 @@ def fetch(inv: Invocation, name: str) -> contract.schedule_pb2.Schedule:
 @click.argument("schedule", shell_complete=complete_schedules)
 def get(inv: Invocation, schedule: str) -> None:
     """Show a schedule."""
-    inv.printer.one(fetch(inv, schedule), SCHEDULE)
+    found = fetch(inv, schedule)
+    name_maker(inv, found)
+    inv.printer.one(found, SCHEDULE)
 
 
 @command("update", examples=("banksman schedule update nightly --cron '30 2 * * *'",))

@@ -11,14 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from control_plane.cli import contract
-from control_plane.cli.commands import Seconds, key_values
+from control_plane.cli.commands import Seconds, SignalName, key_values
 from control_plane.cli.completing import complete_runners
 from control_plane.cli.errors import CliError
 from control_plane.cli.given import piped_stdin, read_script
 from control_plane.cli.invocation import Invocation
 
 F = TypeVar("F", bound=Callable[..., Any])
-SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ OPTIONS = [
     click.option("--queue-timeout", type=Seconds(), help="Give up when it waited for so long."),
     click.option("--start-timeout", type=Seconds(), help="Longest time from the assignment to its start."),
     click.option("--grace", type=Seconds(), help="From the stop signal to the kill (default: 10s)."),
-    click.option("--stop-signal", type=click.Choice(SIGNALS), help="First signal of a stop (default: SIGTERM)."),
+    click.option("--stop-signal", type=SignalName(), help="First signal of a stop (default: SIGTERM)."),
     click.option("--stdin/--no-stdin", default=None, help="Send standard input, up to 1 MiB (default: if piped)."),
     click.option("--merge-output/--split-output", default=None, help="One pipe for both outputs: exact order."),
     click.option("--success-exit-code", type=int, multiple=True, metavar="N", help="Exit code that counts as success."),

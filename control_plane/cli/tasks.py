@@ -10,6 +10,7 @@ from control_plane.cli.commands import command, confirm, key_values, yes_option
 from control_plane.cli.completing import complete_tasks
 from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.people import name_maker
 from control_plane.cli.spec_file import read_task_file
 from control_plane.cli.spec_options import SpecOptions, assign, build_spec, spec_options
 from control_plane.cli.views import TASK
@@ -109,7 +110,9 @@ def fetch(inv: Invocation, name: str) -> contract.task_pb2.Task:
 @click.argument("task", shell_complete=complete_tasks)
 def get(inv: Invocation, task: str) -> None:
     """Show a task; as YAML it can be edited and given back to update."""
-    inv.printer.one(fetch(inv, task), TASK)
+    found = fetch(inv, task)
+    name_maker(inv, found)
+    inv.printer.one(found, TASK)
 
 
 @command(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
-from control_plane.cli.output import Cell, Column, Id, State, View, span, when
+from control_plane.cli.durations import written_duration
+from control_plane.cli.output import Cell, Column, Id, State, View, iso, span, to_datetime, to_seconds, when
 from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
 
 if TYPE_CHECKING:
@@ -17,9 +19,9 @@ def pairs(labels: object) -> str:
 
 
 def command_of(spec: spec_pb2.RunSpec) -> str:
-    """The steps as one line."""
+    """The steps as one line, quoted as a shell would read them."""
     return " ; ".join(
-        " ".join(step.command.argv) if step.command.argv else f"script of {len(step.command.script)} characters"
+        shlex.join(step.command.argv) if step.command.argv else f"script of {len(step.command.script)} characters"
         for step in spec.steps
     )
 
@@ -80,7 +82,7 @@ RUN = View(
         Column("trigger", lambda run: enum_word(run, "trigger_type").lower()),
         Column("created by", lambda run: run.created_by),
         Column("created", lambda run: when(run, "created_at")),
-        Column("not before", lambda run: when(run, "not_before")),
+        Column("not before", lambda run: when(run, "not_before") if state_word(run) == "QUEUED" else ""),
         Column("started", lambda run: when(run, "started_at")),
         Column("completed", lambda run: when(run, "completed_at")),
         Column("settled", lambda run: when(run, "settled_at")),
@@ -128,9 +130,9 @@ def rule_of(schedule: schedule_pb2.Schedule) -> str:
         case "cron":
             return f"cron {schedule.cron}"
         case "every":
-            return f"every {schedule.every.ToJsonString()}"
+            return f"every {written_duration(to_seconds(schedule.every))}"
         case "once":
-            return f"once {schedule.once.ToJsonString()}"
+            return f"once {iso(to_datetime(schedule.once))}"
         case _:
             return ""
 
@@ -207,7 +209,7 @@ RUNNER = View(
         Column("projects", lambda runner: ",".join(runner.allowed_project_ids)),
         Column("version", lambda runner: runner.agent_version),
         Column("boot id", lambda runner: runner.boot_id),
-        Column("state directory", lambda runner: runner.state_directory_id),
+        Column("state directory id", lambda runner: runner.state_directory_id),
         Column("created", lambda runner: when(runner, "created_at")),
         Column("seen", lambda runner: when(runner, "last_seen_at")),
         Column("holds", lambda runner: ",".join(runner.held_run_ids)),

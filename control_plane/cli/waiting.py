@@ -48,7 +48,10 @@ def wait_for_run(
             client.clock.sleep(RETRY_S)
         else:
             patient = True
+            # What @last meant at first is waited for, also when there is a newer run meanwhile.
+            request.run, request.project = found.id, found.project_id
             if reached(found, settled=settled) or stopped():
                 return found
         if end is not None and client.clock.monotonic_s() >= end:
-            return client.call(client.runs.GetRun, pb.GetRunRequest(run=run, project=project), repeatable=True)
+            get = pb.GetRunRequest(run=request.run, project=request.project)
+            return client.call(client.runs.GetRun, get, repeatable=True)

@@ -59,6 +59,21 @@ def test_each_refused_field_has_a_line_of_its_own() -> None:
     assert lines[1:3] == ["  spec.timeout: must be 1 s to 30 d", "  spec.slots: must be positive"]
 
 
+def test_nothing_is_said_twice() -> None:
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field="name", description="must not be empty")
+    bad.field_violations.add(field="value", description="is too short")
+    sentence = "name: must not be empty; value: is too short."
+    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, sentence, [error_details_pb2.ErrorInfo(reason="F"), bad])
+    lines = banksman("secret", "set", "A", script=[("SetSecret", refusal)], given=b"12345678").stderr.splitlines()
+    assert lines == ["error: 2 values were refused (F)", "  name: must not be empty", "  value: is too short"]
+    unmet = error_details_pb2.PreconditionFailure()
+    unmet.violations.add(type="RUN_FINISHED", description="Run 1 is already SUCCEEDED.")
+    refusal = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "Run 1 is already SUCCEEDED.", [unmet])
+    outcome = banksman("run", "cancel", "@last", script=[("CancelRun", refusal)])
+    assert outcome.stderr == "error: Run 1 is already SUCCEEDED (FAILED_PRECONDITION)\n"
+
+
 def test_preconditions_and_help_are_told() -> None:
     unmet = error_details_pb2.PreconditionFailure()
     unmet.violations.add(type="RUN", subject="run 1", description="is finished")

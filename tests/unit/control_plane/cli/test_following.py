@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
+import grpc
 import pytest
-from banksman.v1 import run_pb2
+from banksman.v1 import log_pb2, run_pb2
 from google.protobuf import duration_pb2
 
 from control_plane.cli.following import end_line
 from control_plane.cli.interrupts import Interrupts
+from control_plane.cli.log_stream import Piece
 from control_plane.cli.log_writer import LogWriter
 from tests.unit.control_plane.cli.console import TOKEN
 from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, call, serving
@@ -25,7 +29,7 @@ def test_both_outputs_come_where_they_belong_and_the_last_line_says_how_it_ended
     assert result.exit_code == 0
     assert result.stdout_bytes == b"out\x00\xff\nmore\n"
     assert result.stderr_bytes.startswith(b"err\n")
-    assert result.stderr.splitlines()[-1] == "banksman: SUCCEEDED: it ended, run run-1"
+    assert result.stderr.splitlines()[-1] == "banksman: SUCCEEDED: it ended. (run run-1)"
 
 
 def test_a_follower_crosses_retries() -> None:
@@ -93,11 +97,6 @@ def test_piped_input_is_sent_and_has_a_limit() -> None:
 
 
 def test_a_terminal_gets_the_log_made_safe() -> None:
-    import io
-
-    from control_plane.cli.contract import log_pb2
-    from control_plane.cli.log_stream import Piece
-
     out = io.BytesIO()
     writer = LogWriter(stdout=out, stderr=out, stdout_terminal=True, stderr_terminal=True, say=lambda text: None)
     for number, data in enumerate((b"a\x1b", b"]0;title", b"\x07b\x1b[3", b"1mred")):
@@ -136,7 +135,58 @@ def test_the_end_line_has_state_reason_duration_and_id() -> None:
         error_message="it exited with code 3.",
         duration=duration_pb2.Duration(seconds=192),
     )
-    assert end_line(run) == "banksman: FAILED: it exited with code 3, after 3m 12s, run 0199-1"
+    assert end_line(run) == "banksman: FAILED: it exited with code 3. (3m 12s, run 0199-1)"
+
+
+class Restarted(Logbook):
+    """Refuses the given calls of GetRun, counted from 1, as a control plane that is away for that long."""
+
+    away: range = range(0)
+    looked = 0
+    asked: list[str]
+
+    def GetRun(self, request: Any, context: grpc.ServicerContext) -> run_pb2.Run:
+        self.looked += 1
+        self.asked = [*getattr(self, "asked", []), request.run]
+        if self.looked in self.away:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        return self.run()
+
+
+def test_a_restart_between_two_attempts_does_not_end_a_follower() -> None:
+    book = Restarted(
+        [AttemptLog(1, 1, [(STDOUT, b"one\n")]), AttemptLog(2, 2, [(STDOUT, b"two\n")])], one_at_a_time=True
+    )
+    book.away = range(2, 9)
+    result = call(book, "run", "exec", "--", "true")
+    assert (result.exit_code, result.stdout) == (0, "one\ntwo\n")
+    assert result.stderr.count("the connection was lost") == 1
+    assert "cannot be followed" not in result.stderr
+
+
+def test_a_reader_who_comes_back_gets_the_run_that_last_meant_at_first() -> None:
+    book = Logbook([AttemptLog(1, 1, [(STDOUT, b"a" * 500)])], drops=[100, 100])
+    assert call(book, "run", "logs", "@last", "-f").stdout == "a" * 500
+    assert [request.run for request in book.requests] == ["run-1"] * 3
+
+
+def written(*pieces: tuple[int, bytes], terminal: bool) -> tuple[bytes, bytes]:
+    """What both outputs got, and a line of ours behind it on stderr."""
+    out, err = io.BytesIO(), io.BytesIO()
+    say = LogWriter(stdout=out, stderr=err, stdout_terminal=terminal, stderr_terminal=terminal, say=lambda text: None)
+    for number, (kind, data) in enumerate(pieces):
+        say.take(Piece(1, number, log_pb2.LogRecord(kind=kind, data=data)))
+    say.finish()
+    say.end_lines()
+    err.write(b"banksman: ours\n")
+    return out.getvalue(), err.getvalue()
+
+
+def test_our_own_line_begins_at_the_left() -> None:
+    assert written((STDOUT, b"prompt> "), terminal=True) == (b"prompt> ", b"\nbanksman: ours\n")
+    assert written((STDOUT, b"done\n"), terminal=True) == (b"done\n", b"banksman: ours\n")
+    assert written((STDERR, b"oops"), terminal=False) == (b"", b"oops\nbanksman: ours\n")
+    assert written((STDOUT, b"a pipe's bytes"), terminal=False) == (b"a pipe's bytes", b"banksman: ours\n")
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:

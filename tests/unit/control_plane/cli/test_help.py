@@ -111,3 +111,9 @@ def test_versions() -> None:
     alone = banksman("version", environ={"HOME": "/nonexistent"})
     assert alone.exit_code == 0
     assert "none answered" in alone.stdout
+
+
+def test_options_are_options() -> None:
+    """What stands in the usage line already is no option."""
+    shown = banksman("run", "exec", "--help").stdout
+    assert shown.count("[CMD]...") == 1

@@ -13,7 +13,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from control_plane.cli.durations import format_duration, parse_duration
+from control_plane.cli.durations import format_duration, parse_duration, written_duration
 from control_plane.cli.output import Printer, color_wanted, relative
 from control_plane.cli.views import RUN, TASK
 from tests.unit.control_plane.cli.console import NOW, banksman
@@ -139,3 +139,12 @@ def test_relative_times_of_both_sides() -> None:
     assert relative(NOW - hour, NOW) == "1h ago"
     assert relative(NOW + hour, NOW) == "in 1h"
     assert relative(NOW, NOW) == "now"
+
+
+@given(st.integers(min_value=0, max_value=10**12))
+def test_a_written_duration_is_read_back_as_it_was(duration_ms: int) -> None:
+    assert round(parse_duration(written_duration(duration_ms / 1000)) * 1000) == duration_ms
+
+
+def test_a_period_is_shown_as_it_is_given() -> None:
+    assert [written_duration(given_s) for given_s in (0, 90, 3600, 86400, 0.25)] == ["0s", "1m30s", "1h", "1d", "250ms"]

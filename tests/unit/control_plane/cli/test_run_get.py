@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import grpc
 import pytest
-from banksman.v1 import log_pb2, run_pb2
+from banksman.v1 import access_pb2, log_pb2, run_pb2
 from google.protobuf import timestamp_pb2
 
 from tests.unit.control_plane.cli.console import banksman
@@ -83,6 +84,55 @@ def test_a_bad_end_is_explained_with_attempts_stop_and_log() -> None:
     assert shown.endswith("last 50 log lines:\nlast out\ner\n")
     tail = outcome.calls[1].request
     assert (tail.run, tail.tail_lines, tail.follow) == (ID, 50, False)
+
+
+def ended(**fields: Any) -> run_pb2.Run:
+    run = run_pb2.Run(id=ID, project_id="p", state=run_pb2.RUN_STATE_SUCCEEDED, kill_confirmed=True, **fields)
+    run.attempts.add(
+        lease_epoch=1, number=1, runner_name="host", state=run_pb2.ATTEMPT_STATE_SUCCEEDED, exit_code=0,
+        started_at=at(0), ended_at=at(1), kill_confirmed=True, log_complete=True,
+    )  # fmt: skip
+    return run
+
+
+def test_a_good_end_is_told_once_and_without_talk_of_kills() -> None:
+    shown = banksman("run", "get", "@last", script=[("GetRun", ended(exit_code=0))]).stdout
+    assert "kill" not in shown
+    assert "processes left\tnone\n" in shown
+    assert shown.count("SUCCEEDED") == 1
+    assert shown.count("exit\t0") == 1
+
+
+def test_a_command_is_shown_as_a_shell_would_read_it() -> None:
+    run = ended()
+    run.spec.steps.add().command.argv.extend(["sh", "-c", "echo 'a b'; exit"])
+    shown = banksman("run", "get", "@last", script=[("GetRun", run)]).stdout
+    command = next(line for line in shown.splitlines() if line.startswith("command\t")).split("\t")[1]
+    assert shlex.split(command) == ["sh", "-c", "echo 'a b'; exit"]
+
+
+ME = access_pb2.Principal(id="me", name="ada", admin=True)
+OTHERS = access_pb2.ListPrincipalsResponse(principals=[ME, access_pb2.Principal(id="ci-id", name="ci")])
+
+
+@pytest.mark.parametrize(
+    ("maker", "script", "shown"),
+    [
+        ("me", [("WhoAmI", ME)], "ada"),
+        ("ci-id", [("WhoAmI", ME), ("ListPrincipals", OTHERS)], "ci"),
+        ("gone", [("WhoAmI", ME), ("ListPrincipals", OTHERS)], "gone"),
+        ("ci-id", [("WhoAmI", access_pb2.Principal(id="me", name="bob"))], "ci-id"),
+        ("me", [("WhoAmI", Refusal(grpc.StatusCode.UNIMPLEMENTED))], "me"),
+    ],
+)
+def test_the_maker_is_shown_by_name(maker: str, script: list[tuple[str, Any]], shown: str) -> None:
+    outcome = banksman("run", "get", "@last", script=[("GetRun", ended(created_by=maker)), *script])
+    assert f"created by\t{shown}\n" in outcome.stdout
+
+
+def test_other_forms_keep_the_makers_id() -> None:
+    outcome = banksman("run", "get", "@last", "-o", "json", script=[("GetRun", ended(created_by="me"))])
+    assert json.loads(outcome.stdout)["created_by"] == "me"
 
 
 def test_json_is_the_run_alone() -> None:

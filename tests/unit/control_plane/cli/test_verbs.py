@@ -132,6 +132,7 @@ ROWS: list[tuple[str, str, Any, Any]] = [
                 name="build",
                 description="d",
                 tags=["t"],
+                active=False,
                 labels={"a": "b"},
                 spec=spec_pb2.RunSpec(steps=[spec_pb2.Step(kind=MAIN, command=spec_pb2.Command(argv=["make"]))]),
             )
@@ -380,3 +381,17 @@ def test_cancel_waits_and_says_whether_the_kill_is_confirmed() -> None:
     unproven = run_pb2.Run(id=RUN.id, state=run_pb2.RUN_STATE_CANCELLED, attempts=[attempt])
     outcome = banksman("run", "cancel", "@last", "--force", script=[("CancelRun", unproven)])
     assert "NOT confirmed" in outcome.stderr
+
+
+def test_a_wait_stays_with_the_run_that_last_meant_at_first() -> None:
+    running = run_pb2.Run(id=RUN.id, project_id="p1", state=run_pb2.RUN_STATE_RUNNING, is_active=True)
+    outcome = banksman("run", "wait", "@last", script=[("WaitRun", running), ("WaitRun", ENDED)])
+    assert outcome.exit_code == 7
+    assert [(call.request.run, call.request.project) for call in outcome.calls] == [("@last", ""), (RUN.id, "p1")]
+
+
+@pytest.mark.parametrize("name", ["TERM", "sigterm", "SIGTERM"])
+def test_a_signal_is_named_as_people_do(name: str) -> None:
+    outcome = banksman("run", "exec", "-d", "--stop-signal", name, "--", "true", script=[("CreateRun", RUN)])
+    assert outcome.calls[0].request.spec.stop_signal == "SIGTERM"
+    assert banksman("run", "cancel", "@last", "--signal", "NOPE").exit_code == 2
