@@ -27,8 +27,8 @@ _PAUSE_S = 0.01
 class Standing(StrEnum):
     """How an attempt stands on this host.
 
-    ACCEPTED: promised, nothing was started. LIVE: a shim holds the lock. EXITED: there is an exit record.
-    QUARANTINED: its directory cannot be read and was set aside.
+    ACCEPTED: promised, nothing was started. LIVE: a shim holds the lock, or nothing else can be said while the disk is
+    full: look again. EXITED: there is an exit record. QUARANTINED: its directory cannot be read and was set aside.
     """
 
     ACCEPTED = "ACCEPTED"
@@ -77,8 +77,9 @@ def settle(directory: str, run_id: str, epoch: int) -> tuple[Standing, ExitRecor
         record = _stored_record(directory)  # it may have ended while we came
         if record is None and _is_untouched(directory):
             return Standing.ACCEPTED, None
+        if record is None and not _leave_tombstone(directory):
+            return Standing.LIVE, None
         if record is None:
-            _leave_tombstone(directory)
             record = _account(directory, run_id, epoch)
             _store(directory, record)
         return Standing.EXITED, record
@@ -100,10 +101,18 @@ def _is_untouched(directory: str) -> bool:
     return not any(os.path.lexists(os.path.join(directory, name)) for name in ("tombstone", "spec", "identity", "stop"))
 
 
-def _leave_tombstone(directory: str) -> None:
-    if not os.path.lexists(os.path.join(directory, "tombstone")):
-        body: JsonObject = {"version": attempt_files.FORMAT_VERSION, "at_ns": time.time_ns()}
+def _leave_tombstone(directory: str) -> bool:
+    """False while the disk is full: what has no tombstone is not called dead, and is looked at again."""
+    if os.path.lexists(os.path.join(directory, "tombstone")):
+        return True
+    body: JsonObject = {"version": attempt_files.FORMAT_VERSION, "at_ns": time.time_ns()}
+    try:
         files.write_once(directory, "tombstone", files.encode_json(body))
+    except OSError as error:
+        if not files.disk_is_full(error):
+            raise
+        return False
+    return True
 
 
 def _store(directory: str, record: ExitRecord) -> None:

@@ -193,6 +193,21 @@ async def test_an_unguarded_shims_death_is_not_proven_without_a_cgroup(any_host:
     wait_for(lambda: not [pid for pid in tree.cookie_holders(cookie) if is_alive(pid)], what="the cookie sweep")
 
 
+async def test_a_full_disk_only_defers_what_is_said_about_a_dead_shim(host: Host) -> None:
+    run = await host.start(step("sleep", "1000"), run_id="run", epoch=3)
+    await run.until(Started)
+    (run.directory / "tombstone.tmp").symlink_to("/dev/full")
+    os.kill(run.link.shim_pid, signal.SIGKILL)
+    await run.until(ShimGone)
+    os.close(wait_for(lambda: files.try_lock(str(run.directory / "lock")), what="the lock is free"))
+    assert host.state.settle("run", 3).standing is Standing.LIVE
+    assert [entry.standing for entry in host.state.scan()] == [Standing.LIVE]
+    (run.directory / "tombstone.tmp").unlink()
+    record = host.state.settle("run", 3).record
+    assert record is not None
+    assert (record.outcome, record.tree_empty) == (Outcome.SHIM_DIED, True)
+
+
 async def test_a_tombstone_prevents_a_start(host: Host) -> None:
     directory = host.state.accept("run", 3, {})
     files.write_once(str(directory), "tombstone", b"{}")
