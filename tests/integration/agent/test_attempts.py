@@ -111,7 +111,7 @@ async def test_steps_run_one_after_the_other_and_are_told(plane: FakeControlPlan
     assert attempt.exit.exit_code == 3
     assert bytes(attempt.log) == b"one\ntwo\n"
     assert {(step.index, step.name) for step in attempt.exit.steps} >= {(0, "first"), (2, "last")}
-    assert {step.index for step in attempt.steps} >= {0, 2}
+    assert {step.index for step in attempt.steps} >= {0}, "told at once; the last one with the exit record"
 
 
 async def test_streams_are_told_apart(plane: FakeControlPlane, start_agent: StartAgent) -> None:
