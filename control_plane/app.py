@@ -19,6 +19,7 @@ from control_plane.api.reception import Reception
 from control_plane.api.server import Door, PortTaken
 from control_plane.api.services import add_services
 from control_plane.api.views import Views
+from control_plane.api.visits import Visits
 from control_plane.api.watching import Watching
 from control_plane.auth import admin_file
 from control_plane.auth.authenticate import Authenticator
@@ -31,7 +32,7 @@ from control_plane.config import Settings
 from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sweeper import Sweeper
-from control_plane.lifecycle import clocks, housekeeping, principals
+from control_plane.lifecycle import clocks, housekeeping, principals, tokens
 from control_plane.lifecycle.house import House
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.housekeeping import LogHousekeeping, LogRetention
@@ -48,6 +49,7 @@ RECONNECT_AFTER_S = 1.0
 RECONNECT_JITTER_S = 5.0
 RUNNER_KEY = "runner.key"
 SECRET_KEY = "secret.key"
+TOKEN_NOTE = "made by the server for the CLI on this host"
 
 
 class CannotStart(Exception):
@@ -66,6 +68,7 @@ class Rooms:
     store: FileLogStore
     scheduler: Scheduler
     desk: Desk
+    gate: Gate
     door: Door
 
 
@@ -137,7 +140,8 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         instance_id=instance.instance_id,
         started_at=clock.now(),
     )
-    door = Door(Gate(authenticator, clock))
+    gate = Gate(authenticator, clock, Visits(most_each=settings.max_streams_each))
+    door = Door(gate)
     add_services(door, desk)
     return Rooms(
         house=house,
@@ -148,6 +152,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         store=store,
         scheduler=Scheduler(house, _chores(settings, house, ingest, ledger, store)),
         desk=desk,
+        gate=gate,
         door=door,
     )
 
@@ -199,6 +204,7 @@ async def _run(
             group.create_task(rooms.dispatcher.run(), name="dispatcher"),
             group.create_task(sweeper.run(), name="sweeper"),
             group.create_task(rooms.scheduler.run(), name="scheduler"),
+            group.create_task(_watch_over(rooms), name="open calls"),
         ]
         try:
             url = await _open_door(settings, rooms)
@@ -210,6 +216,11 @@ async def _run(
             for loop in loops:
                 loop.cancel()
             rooms.ingest.close()
+
+
+async def _watch_over(rooms: Rooms) -> None:
+    with rooms.house.watch.subscribe(tokens.TOPIC) as wakeups:
+        await rooms.gate.watch_over(wakeups)
 
 
 async def _open_door(settings: Settings, rooms: Rooms) -> str:
@@ -225,10 +236,14 @@ async def _open_door(settings: Settings, rooms: Rooms) -> str:
 
 
 async def _write_admin_file(settings: Settings, house: House, url: str) -> None:
+    """The token of an earlier start, while it opens anything; else a new one, so that this host is not locked out."""
     token = admin_file.stored_token(settings.state_path)
+    if token is not None:
+        known = await principals.ensure_admin(house, digest(token), TOKEN_NOTE)
+        token = token if tokens.is_usable(known, house.clock.now()) else None
     if token is None:
         token = mint(TokenKind.USER, house.clock.token_bytes(ENTROPY_BYTES))
-    await principals.ensure_admin(house, digest(token), "made by the server for the CLI on this host")
+        await principals.ensure_admin(house, digest(token), TOKEN_NOTE)
     admin_file.write(settings.state_path, url=url, token=token)
 
 

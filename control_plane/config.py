@@ -55,6 +55,8 @@ class Settings:
     disk_reserve_bytes: int = 64 << 20
 
     max_sessions: int = 10_000
+    # Calls that watch, follow or wait and are open at a time, of one caller.
+    max_streams_each: int = 200
     outbox_bytes: int = 8 << 20
 
     @property

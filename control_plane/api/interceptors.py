@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import grpc
 
 from control_plane.api.statuses import to_grpc
+from control_plane.api.turned_away import TurnedAway, host_of
+from control_plane.api.visits import Visits
 from control_plane.auth import access
 from control_plane.clock import Clock
 from control_plane.domain.errors import (
@@ -20,7 +21,6 @@ from control_plane.domain.errors import (
     Internal,
     PermissionDenied,
     Unauthenticated,
-    Unavailable,
 )
 from control_plane.domain.principal import Caller
 from control_plane.telemetry import begin_call, logger
@@ -29,6 +29,8 @@ log = logger("api")
 
 AUTHORIZATION = "authorization"
 WAITS = frozenset({"/banksman.v1.RunService/WaitRun", "/grpc.health.v1.Health/Watch"})
+# A call that is open longer than this has its caller looked at again.
+RECHECK_S = 2.0
 _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -50,20 +52,37 @@ def current_caller() -> Caller:
     return caller
 
 
+class Wakeups(Protocol):
+    """Wakes whoever waits when something changed, or the time is up."""
+
+    async def wait(self, timeout_s: float | None = None) -> bool: ...
+
+
+def _given(metadata: tuple[Any, ...]) -> list[Any]:
+    return [value for key, value in metadata if key == AUTHORIZATION]
+
+
 class Gate(grpc.aio.ServerInterceptor):
     """Outermost interceptor: authenticate, check access, translate errors, log what failed."""
 
-    def __init__(self, authenticator: Authenticates, clock: Clock) -> None:
+    def __init__(self, authenticator: Authenticates, clock: Clock, visits: Visits | None = None) -> None:
         self._authenticator, self._clock = authenticator, clock
-        # Calls that may wait for long and hold nothing: they end when the server stops.
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._stopping = False
+        self._visits = visits or Visits()
+        self._turned_away = TurnedAway(clock.monotonic_s)
 
     def stop_waiting(self) -> None:
         """End every call that only waits or follows; its caller is told to come again."""
-        self._stopping = True
-        for task in self._waiting:
-            task.cancel()
+        self._visits.end_all()
+
+    async def watch_over(self, wakeups: Wakeups) -> None:
+        """Until cancelled: look after open calls every few seconds, and at once when a token was revoked."""
+        while True:
+            await wakeups.wait(RECHECK_S)
+            try:
+                await self._visits.recheck(self._authenticator.caller)
+                self._turned_away.tell()
+            except Exception:  # one bad look must not be the last one
+                log.exception("open calls could not be checked again")
 
     async def intercept_service(
         self,
@@ -92,10 +111,10 @@ class Gate(grpc.aio.ServerInterceptor):
     def _coroutine(self, behaviour: Any, method: str, metadata: tuple[Any, ...]) -> Any:
         async def call(request: Any, context: Context) -> Any:
             try:
-                await self._admit(method, metadata)
+                caller = await self._admit(method, metadata)
                 if method not in WAITS:
                     return await behaviour(request, context)
-                with self._interruptible():
+                with self._visit(caller, metadata, context):
                     return await behaviour(request, context)
             except PASSED_ON:
                 raise
@@ -108,8 +127,8 @@ class Gate(grpc.aio.ServerInterceptor):
     def _generator(self, behaviour: Any, method: str, metadata: tuple[Any, ...]) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                await self._admit(method, metadata)
-                with self._interruptible():
+                caller = await self._admit(method, metadata)
+                with self._visit(caller, metadata, context):
                     async with contextlib.aclosing(behaviour(request, context)) as items:
                         async for item in items:
                             yield item
@@ -122,40 +141,30 @@ class Gate(grpc.aio.ServerInterceptor):
 
         return call
 
-    @contextlib.contextmanager
-    def _interruptible(self) -> Iterator[None]:
-        """Raises Unavailable SHUTTING_DOWN in a call that waits when the server stops."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a call is always served by a task")
-        self._waiting.add(task)
-        try:
-            yield
-        except asyncio.CancelledError:
-            if not self._stopping:
-                raise
-            task.uncancel()
-            raise Unavailable(ErrorCode.SHUTTING_DOWN) from None
-        finally:
-            self._waiting.discard(task)
+    def _visit(
+        self, caller: Caller | None, metadata: tuple[Any, ...], context: Context
+    ) -> contextlib.AbstractContextManager[None]:
+        authorization = "" if caller is None else _given(metadata)[0]
+        return self._visits.visit(authorization=authorization, caller=caller, peer=host_of(context.peer()))
 
-    async def _admit(self, method: str, metadata: tuple[Any, ...]) -> None:
+    async def _admit(self, method: str, metadata: tuple[Any, ...]) -> Caller | None:
         begin_call(method=method)
         _CALLER.set(None)
         if access.is_open(method):
-            return
-        given = [value for key, value in metadata if key == AUTHORIZATION]
+            return None
+        given = _given(metadata)
         if len(given) != 1 or not isinstance(given[0], str):
             raise Unauthenticated(ErrorCode.TOKEN_INVALID if given else ErrorCode.TOKEN_MISSING)
         caller = await self._authenticator.caller(given[0])
         access.check(method, caller)
         _CALLER.set(caller)
         begin_call(method=method, principal=caller.principal.name)
+        return caller
 
     def _answer(self, error: Exception, context: Context) -> grpc.Status:
         """What the caller is told; an error of ours in full, of any other only a number to quote."""
         if isinstance(error, Unauthenticated | PermissionDenied):
-            log.info("turned away", code=error.code.value, peer=context.peer())
+            self._turned_away.note(context.peer(), error.code.value)
             return to_grpc(error)
         if isinstance(error, BanksmanError):
             log.debug("refused", code=error.code.value)

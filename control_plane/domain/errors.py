@@ -62,8 +62,10 @@ class ErrorCode(StrEnum):
     LOG_EXPIRED = "LOG_EXPIRED"
     OFFSET_BEYOND_END = "OFFSET_BEYOND_END"
     QUEUE_FULL = "QUEUE_FULL"
+    TOO_MANY_STREAMS = "TOO_MANY_STREAMS"
     STORAGE_FULL = "STORAGE_FULL"
     SHUTTING_DOWN = "SHUTTING_DOWN"
+    ACCESS_CHANGED = "ACCESS_CHANGED"
     STORAGE_UNAVAILABLE = "STORAGE_UNAVAILABLE"
     INTERNAL = "INTERNAL"
 
@@ -138,8 +140,10 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.LOG_EXPIRED: _E("OUT_OF_RANGE", 410, "The log is no longer kept."),
     _C.OFFSET_BEYOND_END: _E("OUT_OF_RANGE", 400, "The offset lies behind the end of the log."),
     _C.QUEUE_FULL: _E("RESOURCE_EXHAUSTED", 429, "The control plane is busy; try again."),
+    _C.TOO_MANY_STREAMS: _E("RESOURCE_EXHAUSTED", 429, "Too many calls of this caller are open."),
     _C.STORAGE_FULL: _E("RESOURCE_EXHAUSTED", 507, "The control plane's disk is full."),
     _C.SHUTTING_DOWN: _E("UNAVAILABLE", 503, "The control plane is stopping."),
+    _C.ACCESS_CHANGED: _E("UNAVAILABLE", 503, "The caller's access has changed; call again."),
     _C.STORAGE_UNAVAILABLE: _E("UNAVAILABLE", 503, "The database does not answer."),
     _C.INTERNAL: _E("INTERNAL", 500, "Something went wrong inside the control plane."),
 }

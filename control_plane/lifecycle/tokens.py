@@ -81,7 +81,7 @@ async def revoke(house: House, token_id: TokenId) -> None:
         if (
             owner is not None
             and owner.admin
-            and _is_usable(token, now)
+            and is_usable(token, now)
             and reads.usable_admin_tokens(connection, now) == 1
         ):
             raise FailedPrecondition(
@@ -142,7 +142,8 @@ async def _write_use(house: House, token_id: TokenId) -> None:
         return
 
 
-def _is_usable(token: Token, now: datetime) -> bool:
+def is_usable(token: Token, now: datetime) -> bool:
+    """Whether the token opens anything now."""
     return token.revoked_at is None and (token.expires_at is None or token.expires_at > now)
 
 

@@ -8,11 +8,11 @@ import pkgutil
 import banksman.v1
 import grpc
 import pytest
-from banksman.v1 import access_pb2, project_pb2, run_pb2, runner_pb2, task_pb2
+from banksman.v1 import access_pb2, log_pb2, project_pb2, run_pb2, runner_pb2, task_pb2
 from google.protobuf import message_factory
 from google.protobuf.duration_pb2 import Duration
 
-from tests.fakes.server import spec
+from tests.fakes.server import Server, spec
 
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 OPEN = {"RunnerSessionService/Enroll", "RunnerSessionService/RenewCredential"}
@@ -164,6 +164,45 @@ async def test_a_revoked_token_is_refused_at_once(server, doors):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await mine.access.WhoAmI(access_pb2.WhoAmIRequest())
     assert caught.value.code() is UNAUTHENTICATED
+
+
+async def test_a_revoked_token_ends_what_it_has_open(server, doors):
+    run = await doors.submit()
+    mine = server.doors(await member(doors, "eve", "default"))
+    mine_too = await mine.access.CreateToken(access_pb2.CreateTokenRequest())
+    others = server.doors(mine_too.secret).runs.WatchRuns(run_pb2.WatchRunsRequest(run=run.id))
+    watch = mine.runs.WatchRuns(run_pb2.WatchRunsRequest(run=run.id))
+    follower = mine.logs.ReadLogs(log_pb2.ReadLogsRequest(run=run.id, follow=True))
+    wait = mine.runs.WaitRun(run_pb2.WaitRunRequest(run=run.id))
+    await others.read()
+    await watch.read()
+    # This watch is answered behind the calls above, so they are all being served.
+    await mine.runs.WatchRuns(run_pb2.WatchRunsRequest(run=run.id)).read()
+    listed = (await mine.access.ListTokens(access_pb2.ListTokensRequest())).tokens
+    (first,) = (token for token in listed if token.id != mine_too.token.id)
+    await doors.access.RevokeToken(access_pb2.RevokeTokenRequest(token=first.id))
+    for asked in (watch.read(), follower.read(), wait):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await asked
+        assert caught.value.code() is UNAUTHENTICATED
+    await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=run.id))
+    assert (await others.read()).run.id == run.id
+
+
+async def test_a_caller_has_so_many_open_calls_and_no_more(tmp_path):
+    server = Server(tmp_path / "state", max_streams_each=2)
+    await server.start()
+    doors = server.doors()
+    open_calls = [doors.runs.WatchRuns(run_pb2.WatchRunsRequest()) for _ in range(2)]
+    await doors.submit()
+    for watch in open_calls:
+        await watch.read()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await doors.runs.WatchRuns(run_pb2.WatchRunsRequest()).read()
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "2 calls" in caught.value.details()
+    await server.doors(await member(doors, "eve", "default")).runs.WatchRuns(run_pb2.WatchRunsRequest()).read()
+    await server.close()
 
 
 async def test_tokens_of_others_are_out_of_reach(server, doors):

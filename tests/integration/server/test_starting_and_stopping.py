@@ -84,6 +84,21 @@ async def test_a_lost_token_file_is_replaced(server):
     await server.doors().access.WhoAmI(access_pb2.WhoAmIRequest())
 
 
+async def test_a_revoked_token_in_the_file_is_replaced(server, doors):
+    first = server.admin["token"]
+    (listed,) = (await doors.access.ListTokens(access_pb2.ListTokensRequest())).tokens
+    other = await doors.access.CreateToken(access_pb2.CreateTokenRequest())
+    await doors.access.RevokeToken(access_pb2.RevokeTokenRequest(token=listed.id))
+    await server.stop()
+    await server.start()
+    assert server.admin["token"] not in (first, other.secret)
+    who = await server.doors().access.WhoAmI(access_pb2.WhoAmIRequest())
+    assert (who.name, who.admin) == ("admin", True)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await server.doors(first).access.WhoAmI(access_pb2.WhoAmIRequest())
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def test_what_holds_a_secret_is_private(server):
     for name in ("admin.json", "secret.key", "runner.key", "banksman.db"):
         assert stat.S_IMODE((server.state / name).stat().st_mode) == 0o600, name
