@@ -147,8 +147,8 @@ class StateDirectory:
         attempt_files.remove_sockets(str(self.path), path.name, str(path))
         gone = self.runs / f"{_GONE}{path.name}"
         shutil.rmtree(gone, ignore_errors=True)
+        # Not synced: what a power cut brings back is listed again and released again.
         path.rename(gone)
-        files.sync_directory(str(self.runs))
         shutil.rmtree(gone, ignore_errors=True)
 
     def _await_unlocked(self, path: Path) -> None:

@@ -10,11 +10,13 @@ from runner_agent.execution.translate import report_of, step_report, stop_phase
 
 
 def event_of(key: AttemptKey, event: ShimEvent, notes: Notes) -> events.Event | None:
-    """None for what concerns nobody yet: later steps' starts, and progress and result, which the exit record holds."""
+    """None for what concerns nobody yet: later steps' starts, and what the exit record holds."""
     match event:
         case Started(step=step, pid=pid, at_ns=at_ns):
             return events.Started(key=key, pid=pid, at_ns=at_ns) if step == _first_main(notes) else None
         case StepEnded(record=record):
+            if record.index == len(notes.step_kinds) - 1:
+                return None  # the exit record follows at once and says the same
             return events.StepOver(key=key, step=step_report(record, notes.step_names))
         case StopPhase(phase=phase, survivors=survivors, at_ns=at_ns):
             return events.StopMoved(key=key, phase=stop_phase(phase), survivors=survivors, at_ns=at_ns)
