@@ -1,5 +1,6 @@
 """Why a run or an attempt is in its state: one fixed list, and each as a sentence."""
 
+import signal as signals
 from enum import StrEnum
 
 
@@ -90,12 +91,20 @@ _SENTENCES: dict[Reason, str] = {
 }
 
 
+def _signal_name(number: int) -> str:
+    """What a person calls it, in brackets; empty for a number without a name, such as a real-time signal."""
+    try:
+        return f" ({signals.Signals(number).name})"
+    except ValueError:
+        return ""
+
+
 def sentence(reason: Reason, *, exit_code: int | None = None, signal: int | None = None, detail: str = "") -> str:
     """What happened, for a person; `detail` (the runner's own words) is added when there is any."""
     if reason is Reason.EXIT_NONZERO and exit_code is not None:
         text = f"The program ended with exit code {exit_code}."
     elif reason is Reason.SIGNALLED and signal is not None:
-        text = f"The program was ended by signal {signal}."
+        text = f"The program was ended by signal {signal}{_signal_name(signal)}."
     else:
         text = _SENTENCES[reason]
     detail = detail.strip()

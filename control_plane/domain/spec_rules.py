@@ -126,7 +126,7 @@ def _within(value: int, low: int, high: int, field: str) -> Iterator[FieldViolat
 
 def _timeout(value_s: float | None, field: str) -> Iterator[FieldViolation]:
     if value_s is not None and not limits.TIMEOUT_SHORTEST_S <= value_s <= limits.TIMEOUT_LONGEST_S:
-        yield violation(field, f"must be 1 s to 30 d, is {value_s:g} s")
+        yield violation(field, f"must be 1 s to 30 d, is {value_s:.12g} s")
 
 
 def _times(spec: RunSpec, path: str) -> Iterator[FieldViolation]:

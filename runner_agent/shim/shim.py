@@ -43,6 +43,7 @@ from runner_agent.shim.states import (
     initial_state,
 )
 from runner_agent.shim.streams import StepStreams
+from runner_agent.shim.verdict import stop_words
 
 EXIT_RETRIES = 60
 LAST_WORDS_S = 2.0
@@ -281,7 +282,7 @@ class Shim:
         self._hear(cleared)
 
     def _store_stop(self, order: orders.StoreStop) -> None:
-        self._say(f"stopping: {order.reason.value}")
+        self._say(f"stopping: {stop_words(order.reason)}")
         body: JsonObject = {"reason": order.reason.value, "at_ns": order.at_ns}
         with contextlib.suppress(OSError):  # only for whoever finds a dead shim: a full disk must not hinder a stop
             files.write_once(".", "stop", files.encode_json(body))

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import signal as signals
-
 from runner_agent.shim.messages import Outcome, Reason, StepKind, StepRecord
 from runner_agent.shim.orders import Verdict
 from runner_agent.shim.states import Instant, State, StepPlan
 
 # A stop by the runner itself, before anything of the task ran, proves NOT_STARTED: the run may be given out again.
 _BY_RUNNER = (Reason.RUNNER_LOST, Reason.RUNNER_SHUTDOWN)
+
+_STOP_WORDS = {
+    Reason.USER_CANCEL: "it was cancelled",
+    Reason.SUPERSEDED: "a newer run takes its place",
+    Reason.TASK_DELETED: "its task was deleted",
+    Reason.FORCED: "it was cancelled by force",
+    Reason.RUN_TIMEOUT: "it ran longer than its timeout",
+    Reason.IDLE_TIMEOUT: "it wrote nothing for longer than its idle timeout",
+    Reason.START_TIMEOUT: "it did not start within its start timeout",
+    Reason.DEADLINE_PASSED: "its deadline passed",
+    Reason.RUNNER_LOST: "its runner was cut off from the control plane for too long",
+    Reason.RUNNER_SHUTDOWN: "its runner shuts down",
+}
 
 
 def has_failed(record: StepRecord, plan: StepPlan) -> bool:
@@ -27,7 +38,7 @@ def judge(state: State, now: Instant) -> Verdict:
     return Verdict(
         outcome=outcome,
         reason=reason,
-        message=_message(state, outcome, telling),
+        message=_message(state, outcome, reason, telling),
         exit_code=None if telling is None else telling.exit_code,
         signal=None if telling is None else telling.signal,
         steps=state.records,
@@ -75,22 +86,19 @@ def _reason_of(record: StepRecord) -> Reason:
     return Reason.EXIT_ZERO if record.exit_code == 0 else Reason.EXIT_NONZERO
 
 
-def _message(state: State, outcome: Outcome, telling: StepRecord | None) -> str:
+def _message(state: State, outcome: Outcome, reason: Reason, telling: StepRecord | None) -> str:
     if state.trouble:
         return state.trouble
     if outcome is Outcome.NOT_STARTED and state.stop is not None and state.stop.reason is Reason.RUNNER_LOST:
         return "the loss deadline had passed before the start"
     if telling is None:
         return ""
-    if telling.spawn_message:
+    if telling.spawn_message or reason is not Reason.CHECKOUT_FAILED:
+        # An exit code and a signal need no words: whoever tells the reason has them as numbers.
         return telling.spawn_message
-    if telling.signal is not None:
-        return f"ended by signal {telling.signal} ({_signal_name(telling.signal)})"
-    return "" if telling.exit_code == 0 else f"exited with code {telling.exit_code}"
+    return f"ended by signal {telling.signal}" if telling.signal is not None else f"exit code {telling.exit_code}"
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signals.Signals(number).name
-    except ValueError:
-        return "unknown"
+def stop_words(reason: Reason) -> str:
+    """Why a running attempt is stopped, for the reader of its log."""
+    return _STOP_WORDS.get(reason, reason.value)

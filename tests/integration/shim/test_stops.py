@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from runner_agent.execution.log_reader import STDOUT
+from runner_agent.execution.log_reader import STDOUT, SYSTEM
 from runner_agent.execution.shim_link import Outcome, Phase, Reason, Started, StopPhase
 from runner_agent.shim import tree
 from runner_agent.shim.files import process_stat
+from runner_agent.shim.verdict import stop_words
 from tests.integration.shim import trees
 from tests.integration.shim.host import Host, is_alive, python, shell, step
 
@@ -128,6 +129,7 @@ async def test_timeouts_stop_the_run(host: Host, changes: dict[str, float], reas
     record, run = await host.run(shell("echo ready; sleep 1000"), grace_s=5.0, **changes)
     assert (record.stopped_by, record.reason, record.signal) == (reason, reason, signal.SIGTERM)
     assert run.log() == b"ready\n"
+    assert run.log(SYSTEM) == f"banksman: stopping: {stop_words(reason)}\n".encode()
     assert record.kill_confirmed
 
 

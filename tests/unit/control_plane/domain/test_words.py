@@ -66,7 +66,8 @@ def test_every_reason_is_a_sentence(reason: Reason) -> None:
 
 def test_sentences_name_codes_and_signals() -> None:
     assert sentence(Reason.EXIT_NONZERO, exit_code=3) == "The program ended with exit code 3."
-    assert sentence(Reason.SIGNALLED, signal=9) == "The program was ended by signal 9."
+    assert sentence(Reason.SIGNALLED, signal=9) == "The program was ended by signal 9 (SIGKILL)."
+    assert sentence(Reason.SIGNALLED, signal=40) == "The program was ended by signal 40."
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 255, "Größe 7", "nightly build", "日本", "a.b-c_d"])

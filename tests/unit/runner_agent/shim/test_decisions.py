@@ -37,6 +37,7 @@ from runner_agent.shim.states import (
     TreeCleared,
     TreeEmpty,
 )
+from runner_agent.shim.verdict import stop_words
 from tests.unit.runner_agent.shim.paths import (
     BEGIN,
     CLEARED,
@@ -270,6 +271,19 @@ def test_a_kill_on_the_way_to_exec_counts_as_started_once_exec_is_known() -> Non
     assert state.stage is Stage.CLEARING
     verdict = _verdict(play(state, Executed(), LeaderExited(exit_code=None, signal=9), CLEARED)[1])
     assert (verdict.outcome, verdict.started_at_ns) == (Outcome.ENDED_BADLY, NOW.wall_ns)
+
+
+@pytest.mark.parametrize(("exit_code", "signal"), [(3, None), (None, 9)])
+def test_an_exit_code_and_a_signal_are_numbers_and_not_words_too(exit_code: int | None, signal: int | None) -> None:
+    exited = LeaderExited(exit_code=exit_code, signal=signal)
+    verdict = _verdict(play(start(step()), *TO_RUNNING, exited, PipesClosed(), CLEARED)[1])
+    assert (verdict.exit_code, verdict.signal, verdict.message) == (exit_code, signal, "")
+
+
+def test_every_stop_has_words_for_the_log() -> None:
+    stops = set(Reason) - {Reason.EXIT_ZERO, Reason.EXIT_NONZERO, Reason.SIGNALLED, Reason.OOM_KILLED}
+    stops -= {Reason.SPAWN_FAILED, Reason.CHECKOUT_FAILED, Reason.NOT_STARTED, Reason.SHIM_DIED, Reason.HOST_REBOOTED}
+    assert all(" " in stop_words(reason) for reason in stops)
 
 
 def test_an_unproven_tree_ends_the_attempt() -> None:
