@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
+from control_plane.api.session_messages import bounded
 from control_plane.dispatch.sessions import LiveSession, Sessions
 from control_plane.dispatch.turns import Turns
 from control_plane.domain.errors import (
@@ -74,7 +75,7 @@ class Reception:
                 lease_s=timing.lease_s(len(self._sessions)),
                 log_window_bytes=timing.log_window_bytes,
                 max_chunk_bytes=timing.max_chunk_bytes,
-                verdicts=verdicts,
+                verdicts=bounded(verdicts),
                 draining=runner.draining,
                 runner_name=runner.name,
             )
@@ -139,7 +140,8 @@ class Reception:
             self._house.watch.notify("queue")
         verdicts = await self._resumed(await reports.heartbeat(self._house, session.holder, beat.held))
         next_s = self._house.timing.heartbeat_s(len(self._sessions))
-        session.send(HeartbeatAck(seq=beat.seq, next_interval_s=next_s, verdicts=verdicts))
+        said = bounded(verdicts, turn=beat.seq)
+        session.send(HeartbeatAck(seq=beat.seq, next_interval_s=next_s, verdicts=said))
         await self._settle_logs(session, beat.held, verdicts)
 
     async def _resumed(self, verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:

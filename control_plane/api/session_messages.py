@@ -15,6 +15,9 @@ from control_plane.domain.ids import AttemptKey
 from control_plane.domain.log import LogGap, LogRecord
 from control_plane.domain.spec import RunSpec
 
+# Of the assignments in one Welcome or HeartbeatAck, unless a single one is larger.
+MOST_ASSIGNMENT_BYTES = 2 << 20
+
 KEY = Plan(AttemptKey, pb.AttemptKey)
 STOP_STATUS = Plan(words.StopStatus, pb.StopStatus, nested={AttemptKey: KEY})
 EXIT = Plan(words.ExitRecord, pb.ExitRecord, nested={StepResult: STEP_RESULT, LogGap: LOG_GAP})
@@ -68,6 +71,27 @@ def to_runner(message: words.ToRunner) -> pb.SessionResponse:
     """One message to a runner."""
     field = _FIELD_OF[type(message)]
     return pb.SessionResponse(**{field: TO_RUNNER[field].encode(message)})
+
+
+def bounded(verdicts: tuple[words.Verdict, ...], *, turn: int = 0) -> tuple[words.Verdict, ...]:
+    """The same verdicts, with no more assignments than one message should carry; the others are left unsaid.
+
+    Whoever is left out is still listed by the next heartbeat, and so gets its verdict then.
+
+    Args:
+        turn: begins with another one each time, so that nobody is left out for ever.
+    """
+    starts = [verdict for verdict in verdicts if verdict.assignment is not None]
+    if len(starts) <= 1:
+        return verdicts
+    first = turn % len(starts)
+    left_bytes, said = MOST_ASSIGNMENT_BYTES, set[AttemptKey]()
+    for verdict in (*starts[first:], *starts[:first]):
+        size_bytes = VERDICT.encode(verdict).ByteSize()
+        if not said or size_bytes <= left_bytes:
+            said.add(verdict.key)
+            left_bytes -= size_bytes
+    return tuple(verdict for verdict in verdicts if verdict.assignment is None or verdict.key in said)
 
 
 def from_runner(request: pb.SessionRequest) -> words.FromRunner | None:

@@ -8,7 +8,7 @@ from banksman.v1 import log_pb2, run_pb2, runner_pb2, system_pb2
 from banksman.v1 import session_pb2 as pb
 
 from tests.fakes.runner import exit_record, stamp
-from tests.fakes.server import log_digest
+from tests.fakes.server import log_digest, spec
 from tests.waiting import wait_for_async
 
 
@@ -48,6 +48,29 @@ async def test_a_lost_assignment_comes_again_with_the_next_hello(server, doors):
         assert list(verdict.assignment.spec.steps[0].command.argv) == ["make"]
         await stream.exited(key, exit_record(0))
         assert (await doors.settled(run.id)).state == run_pb2.RUN_STATE_SUCCEEDED
+
+
+async def test_many_large_lost_assignments_come_again_in_pieces(server, doors):
+    runner = await server.runner()
+    large = spec("true")
+    large.steps[0].command.stdin = b"x" * ((1 << 20) - 4096)
+    keys = []
+    async with runner.session(slots=6) as (stream, _):
+        for _ in range(6):
+            await doors.runs.CreateRun(run_pb2.CreateRunRequest(spec=large))
+            keys.append((await stream.accept()).key)
+    missing = [held(key, pb.HELD_PHASE_ACCEPTED) for key in keys]
+    started = []
+    async with runner.session(slots=6, inventory=missing) as (stream, answer):
+        for seq in range(1, 6):
+            assert answer.ByteSize() < 3 << 20
+            told = [verdict.assignment.key for verdict in answer.verdicts if verdict.HasField("assignment")]
+            assert told or not missing
+            started += told
+            missing = [entry for entry in missing if entry.key not in told]
+            answer = await stream.heartbeat(seq, *missing, *(held(key, pb.HELD_PHASE_RUNNING) for key in started))
+    assert not missing
+    assert sorted(key.run_id for key in started) == sorted(key.run_id for key in keys)
 
 
 async def test_an_acceptance_that_was_lost_counts_from_the_inventory(server, doors):

@@ -218,6 +218,8 @@ async def test_the_start_timeout_stops_an_attempt_and_resends(world: World, hold
     sent = len(world.posted)
     await world.tick(4.0)
     assert len(world.posted) == sent
+    clone = replace(holder, state_directory_id="copied")
+    await reports.stop_status(world.house, clone, StopStatus(key=key, phase=StopPhase.SIGNALLED))
     await world.tick(1.0)
     assert world.posted[-1] == world.posted[-2]
     await reports.stop_status(world.house, holder, StopStatus(key=key, phase=StopPhase.SIGNALLED))
