@@ -96,6 +96,8 @@ async def serve(
         stack.callback(rooms.tail.close)
         await _run(settings, rooms, stop, served or _say)
     log.info("stopped")
+    if served is None:
+        _ignore_signals()
 
 
 def _open_database(settings: Settings, clock: Clock) -> Database:
@@ -258,6 +260,14 @@ def _on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+
+
+def _ignore_signals() -> None:
+    """For good: a second one, while the program ends, must not make a kill of a clean stop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _say(url: str, stop: asyncio.Event) -> None:

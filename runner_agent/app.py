@@ -137,9 +137,11 @@ def _listen_to_signals(reconciler: Reconciler) -> None:
 
 
 def _ignore_signals() -> None:
+    """For good: one that comes while we leave must not make a kill of a clean end."""
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _look_around(

@@ -202,3 +202,27 @@ def test_a_state_directory_serves_one_server_at_a_time(house: House) -> None:
     assert second.wait() != 0
     assert str(house.server_directory) in second.said()
     assert house.doors.system.GetStatus(system_pb2.GetStatusRequest()).runs_active == 0
+
+
+def test_signals_that_come_while_an_agent_leaves_do_not_kill_it(house: House) -> None:
+    agent = house.agent("r1")
+
+    def left() -> bool:
+        for _ in range(200):
+            agent.send(signal.SIGTERM)
+        return not agent.running
+
+    wait_for(left, what="the agent leaves")
+    assert agent.wait() == 0
+
+
+def test_signals_that_come_while_the_server_stops_do_not_kill_it(house: House) -> None:
+    house.server.send(signal.SIGTERM)
+
+    def left() -> bool:
+        for _ in range(200):
+            house.server.send(signal.SIGTERM)
+        return not house.server.running
+
+    wait_for(left, what="the server stops")
+    assert house.server.wait() == 0
