@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import assert_never
@@ -17,6 +18,7 @@ from control_plane.domain.errors import (
     ResourceExhausted,
     invalid_fields,
 )
+from control_plane.domain.ids import RunnerId
 from control_plane.domain.session import (
     AttemptEventReport,
     AttemptExited,
@@ -60,11 +62,13 @@ class Reception:
             raise FailedPrecondition(ErrorCode.PROTOCOL_UNSUPPORTED)
         if not self._sessions.has_room(session.runner_id):
             raise ResourceExhausted(ErrorCode.QUEUE_FULL, "The control plane has as many sessions as it may.")
-        runner = await runners.connect(
-            self._house, session.runner_id, hello, credential_generation=credential_generation
-        )
-        session.epoch, session.draining = runner.session_epoch, hello.draining
-        self._sessions.open(session)
+        with self._sessions.arriving(session):
+            session.storing = True
+            runner = await runners.connect(
+                self._house, session.runner_id, hello, credential_generation=credential_generation
+            )
+            session.epoch, session.draining = runner.session_epoch, hello.draining
+            self._sessions.open(session)
         verdicts = await self._resumed(await reports.inventory(self._house, session.holder, hello.inventory))
         period_s = timing.heartbeat_s(len(self._sessions))
         session.send(
@@ -109,14 +113,21 @@ class Reception:
         """The stream is over, for whatever reason; the runner is away unless a newer session has its place."""
         session.over.set()
         self._ingest.forget_session(session.send)
-        if not self._sessions.close(session):
-            return
-        log.info("session closed", runner=session.runner_id, epoch=session.epoch)
+        if self._sessions.close(session):
+            log.info("session closed", runner=session.runner_id, epoch=session.epoch)
+            await self._store_end(session.runner_id, session.epoch)
+        elif session.storing and not session.epoch and self._sessions.is_away(session.runner_id):
+            # It left while its beginning was being stored, which may still come true.
+            await self._store_end(session.runner_id, None)
+
+    async def _store_end(self, runner_id: RunnerId, epoch: int | None) -> None:
         try:
-            await runners.disconnect(self._house, session.runner_id, session.epoch)
-        except BanksmanError as error:
-            log.warning("the end of a session could not be stored yet", runner=session.runner_id, error=str(error))
-            self._sessions.owe(session.runner_id, session.epoch)
+            await runners.disconnect(self._house, runner_id, epoch)
+        except (BanksmanError, asyncio.CancelledError) as error:
+            log.warning("the end of a session could not be stored yet", runner=runner_id, error=str(error))
+            self._sessions.owe(runner_id, epoch)
+            if isinstance(error, asyncio.CancelledError):
+                raise
 
     async def _report(self, session: LiveSession, message: FromRunner) -> None:
         holder = session.holder

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.session import Goodbye, LogAck, LogRewind, ToRunner
@@ -36,6 +38,8 @@ class LiveSession:
         self.holder = holder
         # 0 until the database has given one: with the Welcome.
         self.epoch = 0
+        # Its beginning was given to the database, whatever has become of that.
+        self.storing = False
         self.welcomed = False
         # What the runner says of itself in heartbeats.
         self.draining = False
@@ -69,7 +73,9 @@ class Sessions:
         self._most = most
         self._by_runner: dict[RunnerId, LiveSession] = {}
         # Sessions that ended while the database could not be told, by runner: their epochs.
-        self._owed: dict[RunnerId, int] = {}
+        self._owed: dict[RunnerId, int | None] = {}
+        # Sessions whose beginning is being stored, by runner.
+        self._arriving: Counter[RunnerId] = Counter()
 
     def __len__(self) -> int:
         return len(self._by_runner)
@@ -77,6 +83,21 @@ class Sessions:
     def has_room(self, runner_id: RunnerId) -> bool:
         """Whether one more session may open; a runner's own newer one always may."""
         return runner_id in self._by_runner or len(self._by_runner) < self._most
+
+    @contextmanager
+    def arriving(self, session: LiveSession) -> Iterator[None]:
+        """Around the storing of a session's beginning, up to and with `open`."""
+        self._arriving[session.runner_id] += 1
+        try:
+            yield
+        finally:
+            self._arriving[session.runner_id] -= 1
+            if not self._arriving[session.runner_id]:
+                del self._arriving[session.runner_id]
+
+    def is_away(self, runner_id: RunnerId) -> bool:
+        """Whether a runner has no session at all, not even one that begins."""
+        return runner_id not in self._by_runner and runner_id not in self._arriving
 
     def open(self, session: LiveSession) -> None:
         """Take a session in. Of two of the same runner the one with the newer epoch stays; the other one ends."""
@@ -128,11 +149,12 @@ class Sessions:
         for session in self.ready():
             session.heard_s = now_s
 
-    def owe(self, runner_id: RunnerId, epoch: int) -> None:
-        """The end of this session is still to be stored."""
-        self._owed[runner_id] = max(epoch, self._owed.get(runner_id, 0))
+    def owe(self, runner_id: RunnerId, epoch: int | None) -> None:
+        """The end of this session is still to be stored; None: of one that ended before its epoch was known."""
+        known = self._owed.get(runner_id, 0)
+        self._owed[runner_id] = None if epoch is None or known is None else max(epoch, known)
 
-    def take_owed(self) -> dict[RunnerId, int]:
+    def take_owed(self) -> dict[RunnerId, int | None]:
         """What is to be stored; whoever takes it owes it again if that fails."""
         owed, self._owed = self._owed, {}
         return owed

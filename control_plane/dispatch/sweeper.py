@@ -65,6 +65,9 @@ class Sweeper:
     async def _pay(self) -> None:
         """Store the ends of sessions that the database could not be told when they came."""
         for runner_id, epoch in self._sessions.take_owed().items():
+            if epoch is None and not self._sessions.is_away(runner_id):
+                # Its newer session has stored its own beginning, and will store its end.
+                continue
             try:
                 await runners.disconnect(self._house, runner_id, epoch)
             except BanksmanError:

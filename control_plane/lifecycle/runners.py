@@ -68,12 +68,16 @@ async def connect(house: House, runner_id: RunnerId, hello: Hello, *, credential
     return await _write(house, body, "runners.connect")
 
 
-async def disconnect(house: House, runner_id: RunnerId, session_epoch: int) -> bool:
-    """The session has ended; False when a newer one has taken over, whose runner is not away."""
+async def disconnect(house: House, runner_id: RunnerId, session_epoch: int | None) -> bool:
+    """The session has ended; False when a newer one has taken over, whose runner is not away.
+
+    None: an ended one of which nobody knows how far it came. It is for a runner that has no other session just now:
+    what a later one stores comes behind this.
+    """
 
     def body(connection: Connection) -> Runner | None:
         old = reads.runner(connection, runner_id)
-        if old is None or old.session_epoch != session_epoch or not old.connected:
+        if old is None or not old.connected or session_epoch not in (None, old.session_epoch):
             return None
         now = house.clock.now()
         new = replace(old, connected=False, disconnected_since=now, last_seen_at=now)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from control_plane.api.convert import ProtoSpecCodec
+from control_plane.api.reception import Reception
 from control_plane.auth.tokens import TokenKind, digest, mint
 from control_plane.auth.vault import FileVault
 from control_plane.dispatch.dispatcher import Dispatcher
@@ -14,6 +17,9 @@ from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.session import Hello
 from control_plane.lifecycle import housekeeping, principals, runners, tokens
 from control_plane.lifecycle.house import House
+from control_plane.logs.files import FileLogStore
+from control_plane.logs.ingest import Ingest
+from control_plane.logs.ledger import HouseLedger
 from control_plane.storage import reads
 from control_plane.storage.database import Database
 from control_plane.watch import Watch
@@ -106,12 +112,52 @@ async def test_one_bad_tick_does_not_stop_the_clocks(rooms):
     assert rooms.steps == [pytest.approx(100)]
 
 
-async def test_the_end_of_a_session_is_stored_later_if_it_could_not_be_at_once(rooms):
+async def enrolled(rooms):
+    """A new runner, away."""
     who = await reads_admin(rooms)
     secret = digest(mint(TokenKind.JOIN, bytes(32)))
     await runners.create_join_token(rooms.house, who, runners.NewJoinToken(secret_digest=secret))
     asked = runners.Enrolment(join_digest=secret, name="host", public_key=bytes(32))
-    runner = await runners.enrol(rooms.house, asked)
+    return await runners.enrol(rooms.house, asked)
+
+
+async def test_a_runner_that_leaves_while_its_hello_is_stored_is_away(rooms, tmp_path):
+    runner = await enrolled(rooms)
+    store = FileLogStore(tmp_path / "logs")
+    ingest = Ingest(ledger=HouseLedger(rooms.house), store=store, watch=rooms.house.watch)
+    reception = Reception(rooms.house, rooms.sessions, ingest)
+
+    def arrive():
+        made = session([])
+        made.holder, made.epoch, made.welcomed = Holder(runner_id=runner.id, state_directory_id="d"), 0, False
+        return made, asyncio.create_task(reception.greet(made, HELLO, 1))
+
+    async def stored():
+        return await rooms.house.database.read(lambda connection: reads.runner(connection, runner.id))
+
+    leaving, greeting = arrive()
+    await asyncio.sleep(0)
+    greeting.cancel()
+    await asyncio.wait({greeting})
+    await reception.left(leaving)
+    assert ((await stored()).session_epoch, (await stored()).connected) == (1, False)
+
+    leaving, greeting = arrive()
+    newer, arriving = arrive()
+    await asyncio.sleep(0)
+    greeting.cancel()
+    await asyncio.wait({greeting})
+    await reception.left(leaving)
+    await arriving
+    rooms.sessions.owe(runner.id, None)
+    await rooms.pass_time(1)
+    assert rooms.sessions.get(runner.id) is newer
+    assert ((await stored()).session_epoch, (await stored()).connected) == (3, True)
+    store.close()
+
+
+async def test_the_end_of_a_session_is_stored_later_if_it_could_not_be_at_once(rooms):
+    runner = await enrolled(rooms)
     connected = await runners.connect(rooms.house, runner.id, HELLO, credential_generation=1)
     assert connected.connected
     rooms.sessions.owe(runner.id, connected.session_epoch)
