@@ -5,18 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 from banksman.v1 import session_pb2 as pb
+from google.protobuf.message import Message
 
 from control_plane.api.convert import LOG_GAP, LOG_RECORD, SPEC, STEP_RESULT
 from control_plane.api.mapping import BadFields, Plan, within
+from control_plane.api.newer_words import replace_newer
 from control_plane.domain import session as words
 from control_plane.domain.attempt import StepResult
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.log import LogGap, LogRecord
 from control_plane.domain.spec import RunSpec
+from control_plane.telemetry import logger
+
+log = logger("api")
 
 # Of the assignments in one Welcome or HeartbeatAck, unless a single one is larger.
 MOST_ASSIGNMENT_BYTES = 2 << 20
+# Of the unknown values in one message.
+MOST_TOLD = 5
 
 KEY = Plan(AttemptKey, pb.AttemptKey)
 STOP_STATUS = Plan(words.StopStatus, pb.StopStatus, nested={AttemptKey: KEY})
@@ -97,15 +104,28 @@ def bounded(verdicts: tuple[words.Verdict, ...], *, turn: int = 0) -> tuple[word
 def from_runner(request: pb.SessionRequest) -> words.FromRunner | None:
     """What a runner said; None for a message of a kind that this version does not know.
 
-    Raises InvalidArgument naming every field that has no meaning.
+    Values of a newer version are passed over with a warning: the same report would come again in the next session.
+    Raises InvalidArgument naming every other field that has no meaning.
     """
     field = request.WhichOneof("message")
     if field is None:
         return None
     if field == "attempt_event" and request.attempt_event.WhichOneof("event") is None:
         return None
+    said = getattr(request, field)
     try:
-        message: words.FromRunner = FROM_RUNNER[field].decode(getattr(request, field))
+        return _decoded(field, said)
+    except BadFields as error:
+        newer = replace_newer(said, field)
+        if not newer:
+            raise invalid_fields(*(within(field, violation) for violation in error.violations)) from error
+    log.warning("a runner used words of a newer version", what=", ".join(newer[:MOST_TOLD]), times=len(newer))
+    try:
+        return _decoded(field, said)
     except BadFields as error:
         raise invalid_fields(*(within(field, violation) for violation in error.violations)) from error
+
+
+def _decoded(field: str, said: Message) -> words.FromRunner:
+    message: words.FromRunner = FROM_RUNNER[field].decode(said)
     return message

@@ -265,6 +265,29 @@ async def test_a_broken_message_ends_its_session_and_no_other(server, doors):
         await fine.heartbeat(1)
 
 
+async def test_a_value_of_a_later_version_ends_no_session(server, doors):
+    runner = await server.runner()
+    async with runner.session() as (stream, _):
+        run, key = await running(server, doors, stream)
+        await stream.heartbeat(1, held(key, 99, stop=pb.StopStatus(key=key, phase=99)))
+        await stream.send(stop_status=pb.StopStatus(key=key, phase=99))
+        await stream.exited(key, exit_record(3, reason=9999, stopped_by=9998))
+        done = await doors.settled(run.id)
+        assert (done.state, done.exit_code) == (run_pb2.RUN_STATE_FAILED, 3)
+        other, key = await running(server, doors, stream)
+        log = b"one two"
+        await stream.send(
+            log_chunk=pb.LogChunk(key=key, records=[log_pb2.LogRecord(kind=77, at=stamp(), data=log)]),
+        )
+        await stream.expect("log_ack")
+        record = exit_record(0, log=log, digest=log_digest(log), outcome=99)
+        async with runner.session(inventory=[held(key, pb.HELD_PHASE_EXITED, exit=record)]) as (_, welcome):
+            assert welcome.session_epoch == 2
+            done = await doors.settled(other.id)
+        assert (done.state, done.exit_code) == (run_pb2.RUN_STATE_LOST, 0)
+        assert (await doors.log(other.id))[0] == log
+
+
 async def test_a_message_of_a_later_version_is_passed_over(server):
     runner = await server.runner()
     async with runner.session() as (stream, _):
