@@ -114,6 +114,7 @@ async def _live(reconciler: Reconciler, connection: Connection, room: Room, foun
         for item in found:
             attempts.adopt(item)
         _listen_to_signals(reconciler)
+        for_good = True
         try:
             async with asyncio.TaskGroup() as tasks:
                 dialled = tasks.create_task(connection.run(), name="connection")
@@ -122,11 +123,13 @@ async def _live(reconciler: Reconciler, connection: Connection, room: Room, foun
                 connection.stop()
                 await asyncio.wait({dialled}, timeout=FAREWELL_S)
                 dialled.cancel()
-                if leave.for_good:
-                    await room.fork_servers.retire()
+                for_good = leave.for_good
         finally:
             attempts.abandon()
             _ignore_signals()
+            if for_good:
+                # Also when the server refuses us: it leaves with its last shim, and the next agent starts another.
+                await room.fork_servers.retire()
 
 
 def _listen_to_signals(reconciler: Reconciler) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import grpc
@@ -11,7 +13,7 @@ from banksman.v1 import session_pb2 as pb
 
 from tests.fakes.control_plane import FakeControlPlane, Refusal, command
 from tests.integration.agent.conftest import StartAgent
-from tests.integration.agent.program import Agent
+from tests.integration.agent.program import Agent, processes_of
 from tests.waiting import wait_for
 
 REVOKED = Refusal(grpc.StatusCode.PERMISSION_DENIED, "The runner was revoked.", "RUNNER_REVOKED")
@@ -89,6 +91,7 @@ async def test_a_refused_join_token_ends_the_agent_with_a_sentence(
     assert "The server refused the join token (The join token is not valid.)" in agent.log
     assert "banksman runner join-token create" in agent.log
     assert "Traceback" not in agent.log
+    wait_for(lambda: not processes_of(state_dir), what="the end of its fork server too")
     # The same key is used when it is tried again with a good token.
     key = kept(state_dir)["private_key"]
     plane.join_tokens = {"join-1"}
@@ -119,7 +122,7 @@ async def test_without_a_join_token_it_says_how_to_get_one(plane: FakeControlPla
 
 @pytest.mark.parametrize("door", ["refuse_session", "refuse_renew"])
 async def test_a_revoked_runner_leaves_with_4_and_its_runs_are_left_alone(
-    plane: FakeControlPlane, start_agent: StartAgent, door: str
+    plane: FakeControlPlane, start_agent: StartAgent, state_dir: Path, door: str
 ) -> None:
     agent = await start_agent()
     attempt = await plane.offer(command("sleep", "600"))
@@ -132,6 +135,8 @@ async def test_a_revoked_runner_leaves_with_4_and_its_runs_are_left_alone(
     assert "The server has revoked this runner" in agent.log
     assert "Traceback" not in agent.log
     assert Path(f"/proc/{attempt.pid}").exists()
+    os.kill(attempt.pid, signal.SIGKILL)
+    wait_for(lambda: not processes_of(state_dir), what="the end of its shim, and of the fork server with it")
 
 
 async def test_a_credential_that_others_may_read_stops_the_agent(
