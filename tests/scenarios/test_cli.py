@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -34,9 +35,10 @@ def test_exec_shows_the_output_where_it_belongs_and_says_how_it_ended(shared: Ho
     assert done.stdout == b"out\n"
     *theirs, last = done.stderr.decode().splitlines()
     assert "err" in theirs
-    run_id = last.split()[-1]
-    assert last.startswith("banksman: SUCCEEDED")
-    assert shared.get(run_id).state == run_pb2.RUN_STATE_SUCCEEDED
+    run_id = re.search("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", last)
+    assert run_id is not None, "it names the run"
+    assert "SUCCEEDED" in last
+    assert shared.get(run_id[0]).state == run_pb2.RUN_STATE_SUCCEEDED
 
 
 def test_exec_sends_piped_input_and_returns_bytes_as_they_are(shared: House) -> None:

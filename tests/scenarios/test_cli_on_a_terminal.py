@@ -23,7 +23,7 @@ def test_ctrl_c_asks_and_c_cancels(shared: House, here: pathlib.Path) -> None:
     with following(shared, *python(PATIENT, lock, arrived.path)) as terminal:
         arrived.receive()
         terminal.type(CTRL_C)
-        terminal.expect(b"detach")
+        terminal.expect(b"etach")
         terminal.type(b"c\n")
         assert terminal.finish() == 7, terminal.seen
     assert b"CANCELLED" in terminal.seen
@@ -36,7 +36,7 @@ def test_ctrl_c_asks_and_d_detaches(shared: House, here: pathlib.Path) -> None:
         arrived.receive()
         run = shared.get("@last").id
         terminal.type(CTRL_C)
-        terminal.expect(b"detach")
+        terminal.expect(b"etach")
         terminal.type(b"d\n")
         assert terminal.finish() == 130, terminal.seen
     assert b"banksman run logs" in terminal.seen, "it says how to come back"
@@ -50,7 +50,7 @@ def test_ctrl_c_twice_detaches(shared: House, here: pathlib.Path) -> None:
         arrived.receive()
         run = shared.get("@last").id
         terminal.type(CTRL_C)
-        terminal.expect(b"detach")
+        terminal.expect(b"etach")
         terminal.type(CTRL_C)
         assert terminal.finish() == 130, terminal.seen
     assert shared.get(run).state == run_pb2.RUN_STATE_RUNNING
