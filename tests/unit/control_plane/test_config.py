@@ -1,8 +1,11 @@
 """Settings: who wins, and that everything wrong is named at once."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from control_plane.config import ConfigError, load
+from control_plane.config import KEYS, ConfigError, load
 
 
 def test_flags_win_over_environment_over_file_over_defaults(tmp_path):
@@ -74,3 +77,10 @@ def test_a_missing_or_broken_file_is_named(tmp_path):
 
 def test_state_lives_under_xdg_state_home_by_default():
     assert load({}, {"XDG_STATE_HOME": "/var/x"}).state_dir == "/var/x/banksman/server"
+
+
+def test_every_setting_is_in_the_manual_and_no_other():
+    page = (Path(__file__).resolve().parents[3] / "docs" / "server.md").read_text()
+    table = page.partition("| setting |")[2].partition("\n\n")[0]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:]]
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(KEYS)
