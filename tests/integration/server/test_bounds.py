@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import grpc
 from banksman.v1 import run_pb2, runner_pb2, spec_pb2, system_pb2
 from banksman.v1 import session_pb2 as pb
@@ -24,12 +27,17 @@ async def test_a_runner_that_does_not_read_is_cut_off_instead_of_waited_for(tmp_
     await call.write(pb.SessionRequest(hello=deaf.hello(slots=RUNS)))
     async with fine.session() as (stream, _):
         runs = [await doors.runs.CreateRun(run_pb2.CreateRunRequest(spec=large)) for _ in range(RUNS)]
-        for run in runs:
-            offered = await doors.until(run.id, run_pb2.RUN_STATE_ASSIGNED)
-            key = pb.AttemptKey(run_id=run.id, lease_epoch=offered.attempts[0].lease_epoch)
-            await call.write(pb.SessionRequest(offer_reply=pb.OfferReply(key=key, accept=True)))
+        waiting = {run.id for run in runs}
 
         async def away():
+            for run_id in list(waiting):
+                offered = await doors.run(run_id)
+                if offered.state == run_pb2.RUN_STATE_ASSIGNED:
+                    waiting.discard(run_id)
+                    key = pb.AttemptKey(run_id=run_id, lease_epoch=offered.attempts[0].lease_epoch)
+                    # It may have been cut off by now.
+                    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                        await call.write(pb.SessionRequest(offer_reply=pb.OfferReply(key=key, accept=True)))
             shown = await doors.runners.GetRunner(runner_pb2.GetRunnerRequest(runner="deaf"))
             return not shown.connected
 
