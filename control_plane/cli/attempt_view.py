@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from control_plane.cli.output import Cell, Span, State, when
-from control_plane.cli.views import exit_of, yes_no
-from control_plane.cli.words import enum_word, reason_sentence, state_word
+from control_plane.cli.views import end_cause, exit_of, yes_no
+from control_plane.cli.words import enum_word, state_word
 
 if TYPE_CHECKING:
     from control_plane.cli.contract import run_pb2
@@ -19,7 +19,7 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ("runner", attempt.runner_name or attempt.runner_id),
         ("state", State(state_word(attempt))),
         ("reason", enum_word(attempt, "reason")),
-        ("why", reason_sentence(attempt)),
+        ("why", end_cause(attempt)),
         ("exit", exit_of(attempt)),
         ("started", when(attempt, "started_at")),
         ("ended", when(attempt, "ended_at")),

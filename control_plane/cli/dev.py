@@ -112,7 +112,7 @@ class Stopping:
                 return
             if ended is not None:
                 raise CliError(
-                    f"the {ended.name} ended by itself with code {ended.process.returncode}",
+                    f"the {ended.name} ended by itself, {ended.how_it_ended()}",
                     exit_code=ExitCode.UNAVAILABLE,
                     details=ended.last_lines(),
                 )

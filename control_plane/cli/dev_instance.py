@@ -50,6 +50,16 @@ class Child:
     def running(self) -> bool:
         return self.process.poll() is None
 
+    def how_it_ended(self) -> str:
+        """In words; only of a program that has ended."""
+        code = self.process.returncode
+        if code >= 0:
+            return f"with exit code {code}"
+        try:
+            return f"by signal {-code} ({signal.Signals(-code).name})"
+        except ValueError:
+            return f"by signal {-code}"
+
     def last_lines(self, count: int = 20) -> tuple[str, ...]:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return tuple(lines[-count:])

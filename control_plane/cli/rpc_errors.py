@@ -47,6 +47,8 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
     cause = ""
     if code in ("UNAVAILABLE", "DEADLINE_EXCEEDED") and not info.reason:
         cause, message = message, sentence_for(code, url)
+    if info.reason == "RUN_NOT_FOUND":
+        cause = "a run is named by its id, the last 8 digits of that, or @last"
     return CliError(
         message,
         exit_code=of_status(code),

@@ -80,7 +80,7 @@ def create_principal(inv: Invocation, name: str, kind: str, admin: bool, grant_p
     assign(principal, "name", name)
     request = contract.access_pb2.CreatePrincipalRequest(principal=principal, request_id=new_request_id())
     created = inv.client.call(inv.client.access.CreatePrincipal, request, repeatable=True)
-    inv.say(f"created principal {created.name}")
+    inv.say(f"created principal {created.name}; for its token: banksman token create --principal {created.name}")
     if inv.output == "table":
         inv.printer.write(created.id)
     else:

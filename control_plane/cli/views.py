@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from control_plane.cli.durations import written_duration
-from control_plane.cli.output import Cell, Column, Id, State, View, iso, span, to_datetime, to_seconds, when
+from control_plane.cli.output import Cell, Column, Id, State, View, When, iso, span, to_datetime, to_seconds, when
 from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def exit_of(run: run_pb2.Run | run_pb2.Attempt) -> str:
 def run_cause(run: run_pb2.Run) -> str:
     if run.waiting_because and run.is_active:
         return run.waiting_because
+    return end_cause(run)
+
+
+def end_cause(run: run_pb2.Run | run_pb2.Attempt) -> str:
+    """Why it ended; a good end needs no reason."""
     return "" if state_word(run) == "SUCCEEDED" else reason_sentence(run)
 
 
@@ -186,6 +191,11 @@ def runner_state(runner: runner_pb2.Runner) -> Cell:
     return State("draining" if runner.draining else "connected")
 
 
+def last_seen(runner: runner_pb2.Runner) -> Cell:
+    """Of a runner that is away; one that is connected is seen now."""
+    return When(None) if runner.connected else when(runner, "last_seen_at")
+
+
 RUNNER = View(
     columns=(
         Column("NAME", lambda runner: runner.name),
@@ -193,7 +203,7 @@ RUNNER = View(
         Column("SLOTS", lambda runner: f"{runner.slots_used}/{runner.slots}"),
         Column("LABELS", lambda runner: pairs(runner.labels)),
         Column("POOL", lambda runner: runner.pool),
-        Column("SEEN", lambda runner: when(runner, "last_seen_at")),
+        Column("LAST SEEN", last_seen),
         Column("VERSION", lambda runner: runner.agent_version),
     ),
     lines=(
@@ -211,7 +221,7 @@ RUNNER = View(
         Column("boot id", lambda runner: runner.boot_id),
         Column("state directory id", lambda runner: runner.state_directory_id),
         Column("created", lambda runner: when(runner, "created_at")),
-        Column("seen", lambda runner: when(runner, "last_seen_at")),
+        Column("last seen", last_seen),
         Column("holds", lambda runner: ",".join(runner.held_run_ids)),
     ),
     name=lambda runner: str(runner.name),

@@ -158,7 +158,7 @@ def check_references(conn: Connection, project_id: ProjectId, spec: RunSpec, pat
             ErrorCode.SECRET_UNKNOWN,
             f"The project has no secret {', '.join(sorted(missing))}.",
             violations=tuple(_secret_violations(spec, missing, path)),
-            hint="banksman secret set",
+            hint=f"banksman secret set {min(missing)}",
         )
     if spec.runner:
         runner = reads.find_runner(conn, spec.runner)

@@ -80,6 +80,15 @@ def test_what_an_earlier_life_left_is_not_taken_for_the_new_server(tmp_path: Pat
     assert "the port is taken" in caught.value.details
 
 
+@pytest.mark.parametrize(("end", "says"), [("exit 3", "with exit code 3"), ("kill -9 $$", "by signal 9 (SIGKILL)")])
+def test_a_program_that_ends_by_itself_is_told_in_words(tmp_path: Path, end: str, says: str) -> None:
+    child = dev_instance.launch("server", ["sh", "-c", end], tmp_path)
+    child.process.wait()
+    with pytest.raises(CliError, match="ended by itself") as caught:
+        Stopping().wait((child,))
+    assert says in caught.value.message
+
+
 def test_one_instance_a_directory(tmp_path: Path) -> None:
     with dev_instance.claimed(tmp_path), pytest.raises(CliError) as caught, dev_instance.claimed(tmp_path):
         pass

@@ -95,6 +95,14 @@ def test_what_is_not_there_names_the_list_to_look_at() -> None:
     assert "next:  banksman task list" in outcome.stderr
 
 
+def test_a_run_that_is_not_there_is_told_how_runs_are_named() -> None:
+    info = error_details_pb2.ErrorInfo(reason="RUN_NOT_FOUND")
+    refusal = Refusal(grpc.StatusCode.NOT_FOUND, "no run x", [info])
+    outcome = banksman("run", "get", "x", script=[("GetRun", refusal)])
+    assert "the last 8 digits" in outcome.stderr
+    assert "@last" in outcome.stderr
+
+
 def test_debug_shows_the_status_and_never_the_token() -> None:
     info = error_details_pb2.ErrorInfo(reason="TASK_NOT_FOUND", domain="banksman")
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, "no task x", [info])

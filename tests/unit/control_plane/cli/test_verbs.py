@@ -395,3 +395,20 @@ def test_a_signal_is_named_as_people_do(name: str) -> None:
     outcome = banksman("run", "exec", "-d", "--stop-signal", name, "--", "true", script=[("CreateRun", RUN)])
     assert outcome.calls[0].request.spec.stop_signal == "SIGTERM"
     assert banksman("run", "cancel", "@last", "--signal", "NOPE").exit_code == 2
+
+
+def test_a_new_principal_comes_with_the_way_to_its_token() -> None:
+    made = access_pb2.Principal(id="p9", name="ci")
+    outcome = banksman("principal", "create", "ci", script=[("CreatePrincipal", made)])
+    assert outcome.stdout == "p9\n"
+    assert "banksman token create --principal ci" in outcome.stderr
+
+
+def test_when_a_runner_was_last_seen_is_told_of_one_that_is_away() -> None:
+    seen = timestamp_pb2.Timestamp(seconds=1767355200)
+    here = runner_pb2.Runner(name="here", connected=True, last_seen_at=seen)
+    away = runner_pb2.Runner(name="away", last_seen_at=seen)
+    answer = runner_pb2.ListRunnersResponse(runners=[here, away])
+    titles, first, second = banksman("runner", "list", script=[("ListRunners", answer)]).stdout.splitlines()
+    at = titles.split("\t").index("LAST SEEN")
+    assert (first.split("\t")[at], second.split("\t")[at]) == ("", "2026-01-02T12:00:00.000Z")

@@ -124,6 +124,7 @@ async def test_what_a_spec_names_must_exist(world: World) -> None:
         await world.submit(of)
     assert code(error) == "SECRET_UNKNOWN"
     assert [violation.field for violation in error.value.violations] == ["spec.env[1].secret_ref"]
+    assert error.value.hint == "banksman secret set TOKEN"
     value = secrets.NewValue(project_id=world.project_id, name="TOKEN", value=b"long enough")
     await secrets.put(world.house, world.caller(), value)
     assert (await world.submit(of)).state is RunState.QUEUED
