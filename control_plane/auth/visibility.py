@@ -7,7 +7,7 @@ import re
 from control_plane.domain.errors import ErrorCode, NotFound
 from control_plane.domain.ids import ProjectId
 from control_plane.domain.principal import Caller
-from control_plane.domain.project import Project
+from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project
 from control_plane.domain.run import Run
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -19,7 +19,11 @@ def visible_project(connection: Connection, caller: Caller, id_or_name: str) -> 
     """By id or name; empty means "default". Raises NotFound PROJECT_NOT_FOUND, also for a project of others."""
     project = reads.the_project(connection, id_or_name)
     if not caller.principal.may_use(project.id):
-        raise NotFound(ErrorCode.PROJECT_NOT_FOUND, f"There is no project {id_or_name!r}.")
+        if not id_or_name:
+            # That "default" exists is no secret.
+            text = f"Name a project: you may not use {DEFAULT_PROJECT_NAME!r}."
+            raise NotFound(ErrorCode.PROJECT_NOT_FOUND, text, hint="banksman project list")
+        raise reads.no_project(id_or_name)
     return project
 
 
@@ -30,7 +34,7 @@ def visible_run(connection: Connection, caller: Caller, project: str, text: str)
         project_id = visible_project(connection, caller, project or _only_project(caller)).id
     run = reads.the_run(connection, text, project_id=project_id, principal_id=caller.principal.id)
     if not caller.principal.may_use(run.project_id):
-        raise NotFound(ErrorCode.RUN_NOT_FOUND, f"There is no run {text!r}.")
+        raise reads.no_run(text)
     return run
 
 

@@ -148,8 +148,6 @@ def start_server(base: Path, listen: str, clock: Clock, programs: Programs) -> t
     """Start the control plane and wait until it has written where it serves."""
     directory = base / "server"
     admin = directory / NAME
-    # What an earlier life left would be taken for this one's.
-    admin.unlink(missing_ok=True)
     child = launch("server", [*programs.server, "serve", "--state-dir", str(directory), "--listen", listen], base)
     end = clock.monotonic_s() + START_S
     try:
@@ -157,7 +155,8 @@ def start_server(base: Path, listen: str, clock: Clock, programs: Programs) -> t
             if not child.running():
                 break
             found = read_admin(admin)
-            if found is not None:
+            # What an earlier life left stays: the server goes on with its token, and writes the file anew.
+            if found is not None and found.pid == child.process.pid:
                 return child, found
             clock.sleep(POLL_S)
         raise did_not_start(child)

@@ -33,6 +33,8 @@ from control_plane.storage.reads.logs import (
 )
 from control_plane.storage.reads.resolve import (
     find_run,
+    no_project,
+    no_run,
     the_principal,
     the_project,
     the_run,
@@ -136,6 +138,8 @@ __all__ = [
     "log_view",
     "newest_event_number",
     "next_not_before",
+    "no_project",
+    "no_run",
     "oldest_logs",
     "principal",
     "project",

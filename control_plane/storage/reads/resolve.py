@@ -39,8 +39,13 @@ def the_run(connection: Connection, text: str, *, project_id: ProjectId | None, 
     """
     found = find_run(connection, text, project_id=project_id, principal_id=principal_id)
     if found is None:
-        raise NotFound(ErrorCode.RUN_NOT_FOUND, f"There is no run {text!r}.", hint="banksman run list")
+        raise no_run(text)
     return found
+
+
+def no_run(text: str) -> NotFound:
+    """The same for one that is not there and for one that the caller may not see."""
+    return NotFound(ErrorCode.RUN_NOT_FOUND, f"There is no run {text!r}.", hint="banksman run list")
 
 
 def find_run(
@@ -87,10 +92,13 @@ def the_project(connection: Connection, id_or_name: str) -> Project:
     """Empty means "default". Raises NotFound PROJECT_NOT_FOUND."""
     found = find_project(connection, id_or_name)
     if found is None:
-        raise NotFound(
-            ErrorCode.PROJECT_NOT_FOUND, f"There is no project {id_or_name!r}.", hint="banksman project list"
-        )
+        raise no_project(id_or_name)
     return found
+
+
+def no_project(id_or_name: str) -> NotFound:
+    """The same for one that is not there and for one that the caller may not see."""
+    return NotFound(ErrorCode.PROJECT_NOT_FOUND, f"There is no project {id_or_name!r}.", hint="banksman project list")
 
 
 def the_task(connection: Connection, project_id: ProjectId, id_or_name: str) -> Task:

@@ -155,6 +155,36 @@ async def test_the_project_of_others_is_not_there(server, doors):
     assert (await doors.run(theirs.id)).state == run_pb2.RUN_STATE_QUEUED
 
 
+async def said(asked, name):
+    """The whole answer of a call that fails, without the name that was asked for."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await asked
+    details = dict(caught.value.trailing_metadata() or ())["grpc-status-details-bin"]
+    return caught.value.details().replace(name, "X"), details.replace(name.encode(), b"X" * len(name))
+
+
+async def test_what_is_hidden_looks_like_what_is_not_there(server, doors):
+    await doors.projects.CreateProject(project_pb2.CreateProjectRequest(project=project_pb2.Project(name="team")))
+    theirs = (await doors.submit(project="team")).id
+    mine = server.doors(await member(doors, "eve", "default"))
+    for hidden, missing, ask in (
+        ("team", "maet", lambda name: mine.projects.GetProject(project_pb2.GetProjectRequest(project=name))),
+        (theirs, theirs[:-4] + "aaaa", mine.run),
+    ):
+        one, other = await said(ask(hidden), hidden), await said(ask(missing), missing)
+        assert one[0] == other[0]
+        assert one[1].replace(b"X" * len(hidden), b"") == other[1].replace(b"X" * len(missing), b"")
+
+
+async def test_who_may_not_use_the_default_project_is_told_to_name_one(server, doors):
+    await doors.projects.CreateProject(project_pb2.CreateProjectRequest(project=project_pb2.Project(name="team")))
+    mine = server.doors(await member(doors, "eve", "team"))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await mine.submit()
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    assert "you may not use 'default'" in caught.value.details()
+
+
 async def test_a_revoked_token_is_refused_at_once(server, doors):
     token = await member(doors, "eve", "default")
     mine = server.doors(token)

@@ -28,7 +28,7 @@ from tests.waiting import wait_for
 SERVER = """
 import json, os, signal, sys
 directory = sys.argv[sys.argv.index("--state-dir") + 1]
-os.makedirs(directory)
+os.makedirs(directory, exist_ok=True)
 path = os.path.join(directory, "admin.json")
 with open(os.open(path + ".new", os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
     json.dump({"url": "http://" + sys.argv[sys.argv.index("--listen") + 1], "token": "t", "pid": os.getpid()}, file)
@@ -78,6 +78,10 @@ def test_what_an_earlier_life_left_is_not_taken_for_the_new_server(tmp_path: Pat
         dev_instance.start_server(tmp_path, "127.0.0.1:1", SystemClock(), Programs(server=stand_in(BROKEN)))
     assert caught.value.exit_code == 5
     assert "the port is taken" in caught.value.details
+    assert "old" in stale.read_text(), "its token is there for the next server, which would make another one"
+    child, local = dev_instance.start_server(tmp_path, "127.0.0.1:1", SystemClock(), Programs(server=stand_in(SERVER)))
+    dev_instance.stop_server(child)
+    assert local.url == "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(("end", "says"), [("exit 3", "with exit code 3"), ("kill -9 $$", "by signal 9 (SIGKILL)")])
