@@ -81,6 +81,8 @@ def create_principal(inv: Invocation, name: str, kind: str, admin: bool, grant_p
     request = contract.access_pb2.CreatePrincipalRequest(principal=principal, request_id=new_request_id())
     created = inv.client.call(inv.client.access.CreatePrincipal, request, repeatable=True)
     inv.say(f"created principal {created.name}; for its token: banksman token create --principal {created.name}")
+    if not admin and not grant_project:
+        inv.say("warning: it may use no project; --grant-project NAME names those that it may")
     if inv.output == "table":
         inv.printer.write(created.id)
     else:

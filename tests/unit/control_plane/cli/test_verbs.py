@@ -402,6 +402,9 @@ def test_a_new_principal_comes_with_the_way_to_its_token() -> None:
     outcome = banksman("principal", "create", "ci", script=[("CreatePrincipal", made)])
     assert outcome.stdout == "p9\n"
     assert "banksman token create --principal ci" in outcome.stderr
+    assert "may use no project" in outcome.stderr
+    granted = banksman("principal", "create", "ci", "--grant-project", "web", script=[("CreatePrincipal", made)])
+    assert "warning" not in granted.stderr
 
 
 def test_when_a_runner_was_last_seen_is_told_of_one_that_is_away() -> None:
