@@ -12,7 +12,7 @@ import grpc
 
 from control_plane.api.statuses import to_grpc
 from control_plane.api.turned_away import TurnedAway, host_of
-from control_plane.api.visits import Visits
+from control_plane.api.visits import Visit, Visits
 from control_plane.auth import access
 from control_plane.clock import Clock
 from control_plane.domain.errors import (
@@ -128,10 +128,12 @@ class Gate(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
                 caller = await self._admit(method, metadata)
-                with self._visit(caller, metadata, context):
+                with self._visit(caller, metadata, context) as visit:
                     async with contextlib.aclosing(behaviour(request, context)) as items:
                         async for item in items:
+                            visit.writing = True
                             yield item
+                            visit.written()
                     return
             except PASSED_ON:
                 raise
@@ -143,7 +145,7 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _visit(
         self, caller: Caller | None, metadata: tuple[Any, ...], context: Context
-    ) -> contextlib.AbstractContextManager[None]:
+    ) -> contextlib.AbstractContextManager[Visit]:
         authorization = "" if caller is None else _given(metadata)[0]
         return self._visits.visit(authorization=authorization, caller=caller, peer=host_of(context.peer()))
 

@@ -26,18 +26,28 @@ MOST_EACH = 200
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
-class _Visit:
+class Visit:
     """One open call. `ended_by` is what its caller is told once it has been cancelled for that."""
 
     task: asyncio.Task[Any]
     authorization: str = field(repr=False)
     caller: Caller | None
     ended_by: BanksmanError | None = None
+    # gRPC has a message of it in hand. A cancel would hit gRPC then, and the caller would never hear of the end.
+    writing: bool = False
 
     def end(self, why: BanksmanError) -> None:
+        """Serve it no longer; the first reason counts."""
         if self.ended_by is None:
             self.ended_by = why
-            self.task.cancel()
+            if not self.writing:
+                self.task.cancel()
+
+    def written(self) -> None:
+        """The message has gone out. Raises what the visit was ended with meanwhile."""
+        self.writing = False
+        if self.ended_by is not None:
+            raise self.ended_by
 
 
 class Visits:
@@ -49,11 +59,11 @@ class Visits:
 
     def __init__(self, *, most_each: int = MOST_EACH) -> None:
         self._most_each = most_each
-        self._open: set[_Visit] = set()
+        self._open: set[Visit] = set()
         self._counts: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def visit(self, *, authorization: str, caller: Caller | None, peer: str) -> Iterator[None]:
+    def visit(self, *, authorization: str, caller: Caller | None, peer: str) -> Iterator[Visit]:
         """Around the serving of one call, in its task.
 
         Raises ResourceExhausted TOO_MANY_STREAMS, and what the visit was ended with.
@@ -68,11 +78,11 @@ class Visits:
                 f"At most {self._most_each} calls that watch, follow or wait may be open at a time for one caller.",
                 hint="Close some of them, or watch a whole project with one WatchRuns instead of run by run.",
             )
-        visit = _Visit(task=task, authorization=authorization, caller=caller)
+        visit = Visit(task=task, authorization=authorization, caller=caller)
         self._open.add(visit)
         self._counts[who] += 1
         try:
-            yield
+            yield visit
         except asyncio.CancelledError:
             if visit.ended_by is None:
                 raise
@@ -104,7 +114,7 @@ class Visits:
                 _settle(visit, now)
 
 
-def _settle(visit: _Visit, now: Caller | BanksmanError) -> None:
+def _settle(visit: Visit, now: Caller | BanksmanError) -> None:
     if isinstance(now, BanksmanError):
         visit.end(now)
     elif visit.caller is not None and now.principal != visit.caller.principal:

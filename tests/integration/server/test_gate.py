@@ -48,12 +48,23 @@ async def several(request: bytes, context):
     yield await behaviour(request, context)
 
 
+async def flood(request: bytes, context):
+    while True:
+        yield bytes(1 << 20)
+
+
 @pytest.fixture
-async def channel():
-    server = grpc.aio.server(interceptors=(Gate(Everybody(), CLOCK),))
+def gate():
+    return Gate(Everybody(), CLOCK)
+
+
+@pytest.fixture
+async def channel(gate):
+    server = grpc.aio.server(interceptors=(gate,))
     methods = {
         "GetRun": grpc.unary_unary_rpc_method_handler(behaviour),
         "WatchRuns": grpc.unary_stream_rpc_method_handler(several),
+        "ListRuns": grpc.unary_stream_rpc_method_handler(flood),
         "DropAll": grpc.unary_unary_rpc_method_handler(behaviour),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
@@ -108,3 +119,18 @@ async def test_a_method_without_a_rule_is_refused(channel):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await unary(channel, b"who", method="DropAll")
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_a_slow_reader_hears_of_the_end_too(gate, channel):
+    call = channel.unary_stream(f"/{SERVICE}/ListRuns")(b"", metadata=(("authorization", "eve"),))
+    await call.read()
+    gate.stop_waiting()
+
+    async def rest():
+        async with asyncio.timeout(20):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await rest()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
