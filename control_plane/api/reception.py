@@ -123,11 +123,13 @@ class Reception:
     async def _store_end(self, runner_id: RunnerId, epoch: int | None) -> None:
         try:
             await runners.disconnect(self._house, runner_id, epoch)
-        except (BanksmanError, asyncio.CancelledError) as error:
+        except asyncio.CancelledError:
+            # Perhaps it is being stored all the same; again is no error.
+            self._sessions.owe(runner_id, epoch)
+            raise
+        except BanksmanError as error:
             log.warning("the end of a session could not be stored yet", runner=runner_id, error=str(error))
             self._sessions.owe(runner_id, epoch)
-            if isinstance(error, asyncio.CancelledError):
-                raise
 
     async def _report(self, session: LiveSession, message: FromRunner) -> None:
         holder = session.holder
