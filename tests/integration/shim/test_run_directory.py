@@ -119,7 +119,7 @@ def test_a_full_disk_sets_nothing_aside(state: StateDirectory, monkeypatch: pyte
     with monkeypatch.context() as patched:
         patched.setattr(files, "write_once", full)
         (entry,) = state.scan()
-    assert (entry.standing, entry.path) == (Standing.QUARANTINED, path)
+    assert (entry.standing, entry.path) == (Standing.LIVE, path), "it is looked at again, not set aside"
     (entry,) = state.scan()
     assert entry.standing is Standing.EXITED
 
