@@ -211,7 +211,12 @@ async def test_drain_and_resume_by_an_operator(server, doors):
         run = await doors.submit()
         await stream.heartbeat(1)
         assert not stream.has("offer")
-        assert "draining" in (await doors.run(run.id)).waiting_because
+
+        async def explained():
+            return "draining" in (await doors.run(run.id)).waiting_because
+
+        await wait_for_async(explained, what="the next round of dispatch says why the run waits")
+        assert not stream.has("offer")
         await doors.runners.ResumeRunner(runner_pb2.ResumeRunnerRequest(runner="host-1"))
         await stream.expect("resume")
         await stream.expect("offer")
