@@ -60,14 +60,17 @@ def cancel(
 
     The proof comes from the kernel of the runner's host: no process of the run is left.
     """
-    requested = []
+    requested, refused = [], []
     for run in runs:
         request = contract.run_pb2.CancelRunRequest(
             run=run, project=inv.project, note=note, signal=signal or "", force=force
         )
         if grace is not None:
             set_duration(request.grace, grace)
-        requested.append(inv.client.call(inv.client.runs.CancelRun, request, repeatable=True))
+        try:
+            requested.append(inv.client.call(inv.client.runs.CancelRun, request, repeatable=True))
+        except CliError as error:
+            refused.append(error)
     for found in requested:
         if not no_wait and found.is_active:
             found = wait_for_run(inv.client, found.id, found.project_id, timeout_s=wait_timeout, patient=True)
@@ -76,6 +79,10 @@ def cancel(
         if inv.output != "table":
             inv.printer.one(found, RUN)
         inv.say(f"run {short_id(found.id)} is {proof(found)}")
+    for other in refused[1:]:
+        inv.say(f"error: {other.message}")
+    if refused:
+        raise refused[0]
     return ExitCode.OK
 
 

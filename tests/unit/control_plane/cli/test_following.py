@@ -15,9 +15,10 @@ import pytest
 from banksman.v1 import log_pb2, run_pb2
 from google.protobuf import duration_pb2
 
-from control_plane.cli.following import end_line
+from control_plane.cli.following import Ended, RunFollower, end_line
 from control_plane.cli.interrupts import Interrupts
-from control_plane.cli.log_stream import Piece
+from control_plane.cli.invocation import Invocation
+from control_plane.cli.log_stream import Begin, Piece
 from control_plane.cli.log_writer import LogWriter
 from tests.unit.control_plane.cli.console import TOKEN
 from tests.unit.control_plane.cli.logbook import STDERR, STDOUT, AttemptLog, Logbook, call, serving
@@ -162,6 +163,38 @@ def test_a_restart_between_two_attempts_does_not_end_a_follower() -> None:
     assert (result.exit_code, result.stdout) == (0, "one\ntwo\n")
     assert result.stderr.count("the connection was lost") == 1
     assert "cannot be followed" not in result.stderr
+
+
+class Refusing(Logbook):
+    """Is away for its first calls of CancelRun."""
+
+    away = 9
+    cancels = 0
+
+    def CancelRun(self, request: Any, context: grpc.ServicerContext) -> run_pb2.Run:
+        self.cancels += 1
+        if self.cancels <= self.away:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+        return self.run()
+
+
+def test_a_cancel_is_asked_for_until_the_control_plane_answers() -> None:
+    book = Refusing([])
+    with serving(book) as client:
+        inv = Invocation(clock=client.clock)
+        inv._client = client
+        follower = RunFollower(inv, run_pb2.Run(id="run-1", is_active=True), wait_timeout_s=None)
+        follower._interrupted(signal.SIGTERM)
+        assert book.cancels < book.away
+        while book.cancels <= book.away:
+            client.clock.sleep(1.0)
+            follower._feed.events.put(Begin(1, 1))
+            follower._feed._ahead.acquire()
+            follower._next()
+        client.clock.sleep(60.0)
+        follower._feed.events.put(Ended(book.run(), log_complete=True))
+        assert follower._next() is not None
+    assert book.cancels == book.away + 1
 
 
 def test_a_reader_who_comes_back_gets_the_run_that_last_meant_at_first() -> None:

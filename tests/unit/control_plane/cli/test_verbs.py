@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import pytest
 from banksman.v1 import (
     access_pb2,
@@ -19,6 +20,7 @@ from banksman.v1 import (
 from google.protobuf import duration_pb2, empty_pb2, timestamp_pb2
 
 from tests.unit.control_plane.cli.console import TOKEN, banksman
+from tests.unit.fake_channel import Refusal
 
 RUN = run_pb2.Run(id="0199aaaa-bbbb-7ccc-8ddd-eeee12345678", state=run_pb2.RUN_STATE_QUEUED, is_active=True)
 ENDED = run_pb2.Run(id=RUN.id, project_id="p1", state=run_pb2.RUN_STATE_CANCELLED, kill_confirmed=True)
@@ -415,3 +417,14 @@ def test_when_a_runner_was_last_seen_is_told_of_one_that_is_away() -> None:
     titles, first, second = banksman("runner", "list", script=[("ListRunners", answer)]).stdout.splitlines()
     at = titles.split("\t").index("LAST SEEN")
     assert (first.split("\t")[at], second.split("\t")[at]) == ("", "2026-01-02T12:00:00.000Z")
+
+
+def test_a_cancel_that_is_refused_does_not_keep_the_others_from_theirs() -> None:
+    over = Refusal(grpc.StatusCode.FAILED_PRECONDITION, "Run a is already SUCCEEDED.")
+    gone = Refusal(grpc.StatusCode.NOT_FOUND, "There is no run 'c'.")
+    script = [("CancelRun", over), ("CancelRun", ENDED), ("CancelRun", gone)]
+    outcome = banksman("run", "cancel", "a", "b", "c", script=script)
+    assert outcome.exit_code == 6
+    assert "is CANCELLED" in outcome.stderr
+    assert "Run a is already SUCCEEDED" in outcome.stderr
+    assert "There is no run 'c'" in outcome.stderr
