@@ -45,12 +45,12 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
 
 def proof_line(attempt: run_pb2.Attempt) -> tuple[str, Cell]:
     """What the kernel said: the proof of a stop, else only that nothing was left behind."""
-    if attempt.HasField("stop"):
-        return (
-            "kill confirmed",
-            "yes: the kernel said that no process of it is left" if attempt.kill_confirmed else "no",
-        )
-    return ("processes left", "none" if attempt.kill_confirmed else "not known")
+    if attempt.kill_confirmed:
+        if attempt.HasField("stop"):
+            return ("kill confirmed", "yes: the kernel said that no process of it is left")
+        return ("processes left", "none")
+    lost = state_word(attempt) == "LOST"
+    return ("kill confirmed", "no: presumed dead, its runner has not said so" if lost else "no")
 
 
 def exit_of_step(step: run_pb2.StepResult) -> str:

@@ -103,6 +103,13 @@ def test_a_good_end_is_told_once_and_without_talk_of_kills() -> None:
     assert shown.count("exit\t0") == 1
 
 
+def test_what_is_only_presumed_dead_is_called_so() -> None:
+    lost = run_pb2.Run(id=ID, project_id="p", state=run_pb2.RUN_STATE_LOST, reason=run_pb2.REASON_RUNNER_LOST)
+    lost.attempts.add(lease_epoch=1, number=1, state=run_pb2.ATTEMPT_STATE_LOST, started_at=at(0), ended_at=at(9))
+    outcome = banksman("run", "get", "@last", "--log-lines", "0", script=[("GetRun", lost)])
+    assert "kill confirmed\tno: presumed dead" in outcome.stdout
+
+
 def test_a_command_is_shown_as_a_shell_would_read_it() -> None:
     run = ended()
     run.spec.steps.add().command.argv.extend(["sh", "-c", "echo 'a b'; exit"])
