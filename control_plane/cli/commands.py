@@ -178,7 +178,7 @@ def confirm(inv: Invocation, question: str, *, yes: bool) -> None:
     import sys
 
     if not yes and sys.stdin.isatty() and sys.stderr.isatty() and not click.confirm(question, err=True):
-        raise CliError("nothing was done", exit_code=130)
+        raise CliError("nothing was done", exit_code=130, wanted=True)
 
 
 yes_option = click.option("--yes", is_flag=True, help="Do not ask on a terminal.")

@@ -51,6 +51,7 @@ class LogWriter:
     ) -> None:
         self._out = Channel(stdout, terminal=stdout_terminal)
         self._err = Channel(stderr, terminal=stderr_terminal)
+        self._last = self._out
         self._times = times
         self._say = say
         self._attempt = 0
@@ -84,6 +85,7 @@ class LogWriter:
                 channel, name = self._err, "system"
             case _:
                 return
+        self._last = channel
         channel.write(self._stamped(channel, record, name) if self._times else record.data)
 
     def _stamped(self, channel: Channel, record: contract.log_pb2.LogRecord, name: str) -> bytes:
@@ -95,10 +97,12 @@ class LogWriter:
 
     def end_lines(self) -> None:
         """Before a line of our own, which does not hang behind an unfinished one of the program's."""
+        # Both outputs on a terminal are taken for one screen: what came last says where its cursor is.
         on_screen = self._out.terminal and self._err.terminal
-        if not self._err.at_line_start or (on_screen and not self._out.at_line_start):
+        last = self._last if on_screen else self._err
+        if not last.at_line_start:
             self._err.write(b"\n")
-            self._out.at_line_start = self._out.at_line_start or on_screen
+            last.at_line_start = True
 
     def finish(self) -> None:
         self._out.finish()

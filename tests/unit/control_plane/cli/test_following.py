@@ -218,6 +218,8 @@ def written(*pieces: tuple[int, bytes], terminal: bool) -> tuple[bytes, bytes]:
 def test_our_own_line_begins_at_the_left() -> None:
     assert written((STDOUT, b"prompt> "), terminal=True) == (b"prompt> ", b"\nbanksman: ours\n")
     assert written((STDOUT, b"done\n"), terminal=True) == (b"done\n", b"banksman: ours\n")
+    assert written((STDOUT, b"1 2 3 "), (STDERR, b"err\n"), terminal=True)[1] == b"err\nbanksman: ours\n"
+    assert written((STDERR, b"err"), (STDOUT, b"\n"), terminal=True)[1] == b"errbanksman: ours\n"
     assert written((STDERR, b"oops"), terminal=False) == (b"", b"oops\nbanksman: ours\n")
     assert written((STDOUT, b"a pipe's bytes"), terminal=False) == (b"a pipe's bytes", b"banksman: ours\n")
 
