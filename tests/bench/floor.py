@@ -198,6 +198,8 @@ class Runner:
     def __init__(self) -> None:
         self._to_server: asyncio.Queue[bytes] = asyncio.Queue(64)
         self._live: dict[str, asyncio.subprocess.Process] = {}
+        # Stops that came while their process was being started: a child may print before its start has returned.
+        self._stops: set[str] = set()
 
     async def messages(self) -> AsyncIterator[bytes]:
         while True:
@@ -209,11 +211,16 @@ class Runner:
             session: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(f"/{SERVICE}/Session")
             async for message in session(self.messages()):
                 if message[:1] == b"s":
-                    if process := self._live.get(message[1:].decode()):
-                        process.send_signal(signal.SIGTERM)
+                    self._stop(message[1:].decode())
                 else:
                     run, argv = json.loads(message[1:])
                     tasks.create_task(self._execute(run, json.loads(argv)), name=f"run-{run}")
+
+    def _stop(self, run: str) -> None:
+        if process := self._live.get(run):
+            process.send_signal(signal.SIGTERM)
+        else:
+            self._stops.add(run)
 
     async def _execute(self, run: str, argv: list[str]) -> None:
         pipe, error = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
@@ -221,6 +228,8 @@ class Runner:
             *argv, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=error, limit=1 << 20
         )
         self._live[run] = process
+        if run in self._stops:
+            self._stop(run)
         await self._to_server.put(b"b" + run.encode())
         assert process.stdout is not None
         name = b"l" + run.encode().ljust(16)
