@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
     from google.protobuf.timestamp_pb2 import Timestamp
 
+# Columns of free text, which a narrow terminal shortens.
+PROSE = frozenset({"TASK", "WHY", "DESCRIPTION", "NOTE", "LABELS", "TAGS"})
 C1 = re.compile(r"[\x7f-\x9f\u2028\u2029]")
 STATE_COLORS = {
     "SUCCEEDED": "green",
@@ -239,12 +241,21 @@ class Printer:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=None, pad_edge=False, header_style="bold" if self.color else "")
-        for title in titles:
-            table.add_column(title, overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(self.text(cell), style=self.style(cell)) for cell in row))
         console = Console(file=self.stream, no_color=not self.color, highlight=False, force_terminal=True)
+        table = Table(box=None, pad_edge=False, header_style="bold" if self.color else "")
+        texts = [[self.text(cell) for cell in row] for row in rows]
+        widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+        firm = sum(8 if title in PROSE else width for title, width in zip(titles, widths, strict=True))
+        # One line a row, if that is possible: prose gives way first, and ends in an ellipsis.
+        fits = firm + 2 * len(titles) <= console.width
+        for title in titles:
+            table.add_column(title, overflow="fold", no_wrap=fits and title not in PROSE)
+        for row, shown in zip(rows, texts, strict=True):
+            cells = [Text(text, style=self.style(cell)) for cell, text in zip(row, shown, strict=True)]
+            for title, text in zip(titles, cells, strict=True):
+                if fits and title in PROSE:
+                    text.no_wrap, text.overflow = True, "ellipsis"
+            table.add_row(*cells)
         console.print(table)
 
     def text(self, cell: Cell) -> str:

@@ -51,6 +51,27 @@ def test_a_pipe_gets_tabs_whole_ids_and_utc_times() -> None:
     assert cells["WHY"] == "it exited with code 3"
 
 
+def test_a_narrow_terminal_gets_a_line_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    wordy = a_run(options=run_pb2.RunOptions(title="a rather long title for a run that does many things at once"))
+    wordy.error_message = "The program could not be started: program 'nosuchprogram' was not found in PATH."
+    lines = printed("table", wordy, a_run(), terminal=True).splitlines()
+    assert len(lines) == 3
+    assert all(len(line) <= 80 for line in lines)
+    assert "12345678" in lines[1]
+    assert "FAILED" in lines[1]
+    assert "…" in lines[1]
+
+
+def test_what_does_not_fit_is_folded_and_never_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    stream = io.StringIO()
+    printer = Printer(form="table", stream=stream, terminal=True, color=False, now=lambda: NOW)
+    printer.table(["ID", "NOTE"], [[ID * 2, "of some length"]])
+    ids = "".join(line.split("  ")[0].strip() for line in stream.getvalue().splitlines()[1:])
+    assert ids == ID * 2
+
+
 def test_a_terminal_gets_short_ids_and_relative_times() -> None:
     shown = printed("table", a_run(), terminal=True)
     assert "12345678" in shown
