@@ -48,10 +48,6 @@ async def run_agent(
     log = logger("agent")
     report = host.look(os.environ, use_cgroups=settings.use_cgroups)
     fork_servers = ForkServers(settings.state_dir, use_cgroups=settings.use_cgroups)
-    try:
-        await fork_servers.get()
-    except TimeoutError:
-        raise ForkServerGone("it does not answer in time") from None
     workspaces = Workspaces(settings.state_dir)
     found, unreadable = await asyncio.to_thread(_look_around, state, workspaces, report.boot_id)
     warnings = (*report.warnings, *unreadable)
@@ -92,6 +88,12 @@ async def run_agent(
         boot_id=report.boot_id,
         base_env=base_environment(os.environ),
     )
+    # Last: whoever stops us before this leaves nothing behind, and from here on a signal is heard.
+    _listen_to_signals(reconciler)
+    try:
+        await fork_servers.get()
+    except TimeoutError:
+        raise ForkServerGone("it does not answer in time") from None
     log.info("started", state_dir=str(settings.state_dir), server=settings.server, found=len(found))
     await _live(reconciler, connection, room, found)
 
@@ -113,7 +115,6 @@ async def _live(reconciler: Reconciler, connection: Connection, room: Room, foun
         attempts = Attempts(room, attempt_tasks)
         for item in found:
             attempts.adopt(item)
-        _listen_to_signals(reconciler)
         for_good = True
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -150,6 +150,19 @@ async def test_a_credential_that_others_may_read_stops_the_agent(
     assert "chmod 600" in again.log
 
 
+async def test_an_agent_that_cannot_begin_leaves_nothing_behind(plane: FakeControlPlane, tmp_path: Path) -> None:
+    state_dir = tmp_path / "s"
+    state_dir.mkdir(mode=0o700)
+    (state_dir / "workspaces").write_text("no directory")
+    agent = await Agent(state_dir, plane.url, "--name", "r").start()
+    try:
+        assert await agent.wait() != 0
+        assert "cannot be used" in agent.log
+        assert processes_of(state_dir) == set()
+    finally:
+        await agent.end_everything()
+
+
 async def test_an_unreachable_server_is_tried_for_ever_with_one_line(tmp_path: Path, plane: FakeControlPlane) -> None:
     port = plane.port
     await plane.close()
