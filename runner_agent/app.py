@@ -55,7 +55,7 @@ async def run_agent(
         log.warning("host", message=warning)
     identity = Identity(
         agent_version=agent_version(),
-        labels=settings.labels,
+        labels={**host.facts(), **settings.labels},
         slots=settings.slots,
         boot_id=report.boot_id,
         state_directory_id=state.id,

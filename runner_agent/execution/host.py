@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,11 @@ from pathlib import Path
 from runner_agent.shim import cgroup, files
 
 _SYSTEMCTL_TIMEOUT_S = 5.0
+
+
+def facts() -> dict[str, str]:
+    """The labels that every runner has by itself, e.g. os=linux and arch=x86_64; a label of the settings wins."""
+    return {"os": platform.system().lower(), "arch": platform.machine()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,14 +26,15 @@ def kept(state_dir: Path) -> dict[str, str]:
 async def test_a_join_token_is_spent_once_and_the_key_stays_on_the_host(
     plane: FakeControlPlane, start_agent: StartAgent, state_dir: Path
 ) -> None:
-    agent = await start_agent("--label", "os=linux", "--slots", "3")
+    agent = await start_agent("--label", "pool=a", "--label", "arch=ours", "--slots", "3")
     path = state_dir / "credential.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert state_dir.stat().st_mode & 0o777 == 0o700
     assert plane.join_tokens == set()
     assert kept(state_dir)["runner_id"] == "runner-1"
     (hello,) = plane.hellos
-    assert (dict(hello.labels), hello.slots) == ({"os": "linux"}, 3)
+    # The host's own facts are labels too; what the settings say wins.
+    assert (dict(hello.labels), hello.slots) == ({"os": "linux", "arch": "ours", "pool": "a"}, 3)
     assert (hello.protocol_min, hello.protocol_max) == (1, 1)
     assert [capability.name for capability in hello.capabilities] == ["command"]
     assert hello.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
