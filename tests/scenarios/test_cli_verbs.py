@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def named(house: House, *arguments: str) -> dict[str, Any]:
 def test_runners(shared: House) -> None:
     assert named(shared, "runner", "list")["r1"]["connected"]
     shown = data(shared, "runner", "get", "r1")
-    assert (shown["slots"], shown["labels"]) == (8, {"os": "linux"})
+    assert (shown["slots"], shown["labels"]) == (8, {"os": "linux", "arch": platform.machine()})
     ok(shared, "runner", "drain", "r1")
     assert data(shared, "runner", "get", "r1")["draining"]
     ok(shared, "runner", "resume", "r1")
