@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PROTOS := $(wildcard protos/banksman/v1/*.proto)
 WORKERS ?= 2
 
-.PHONY: help setup protos fmt fmt-check lint types layers proto-lint proto-image units diagrams diagrams-fresh check test test-fast demo bench lock clean
+.PHONY: help setup protos fmt fmt-check lint types layers proto-lint proto-image units diagrams diagrams-fresh check test test-fast faults demo bench lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -59,6 +59,9 @@ test: setup ## All tests
 	@$(BIN)/pytest -q -n $(WORKERS) --dist worksteal
 test-fast: setup ## Only the tests without processes and sockets
 	@$(BIN)/pytest -q -n $(WORKERS) tests/unit tests/architecture
+
+faults: setup ## All proofs under faults, with the table of figures (up to 40 minutes)
+	@$(BIN)/python -m tests.faults
 
 demo: setup ## Set up, start a server and a runner, and show them at work
 	@$(BIN)/python deploy/demo/demo.py

@@ -1,0 +1,68 @@
+"""Run every fault test, bounded in time, and show the figures: `python -m tests.faults [--out FILE] [FILE | -k …]`.
+
+Exit status 1 if a test is red, a goal is missed, a figure was not measured, or time ran out. With pytest arguments
+(files, -k EXPRESSION) only a part is run, and what that part does not measure is not missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+FOLDER = pathlib.Path(__file__).resolve().parent
+REPOSITORY = FOLDER.parents[1]
+PYTEST = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+
+
+def root_cases() -> int:
+    """How many cases need root."""
+    listed = subprocess.run(
+        [*PYTEST, "--collect-only", "-q", str(FOLDER / "root")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return sum("::" in line for line in listed.stdout.splitlines())
+
+
+def run(arguments: list[str], environment: dict[str, str], limit_s: float) -> int:
+    """pytest's exit status; interrupted after limit_s so that the table is still shown."""
+    process = subprocess.Popen([*PYTEST, "-v", *(arguments or [str(FOLDER)])], cwd=REPOSITORY, env=environment)
+    try:
+        return process.wait(limit_s)
+    except subprocess.TimeoutExpired:
+        print(f"\nnot done within {limit_s / 60:g} minutes: interrupted", flush=True)
+        process.send_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("\ninterrupted", flush=True)  # pytest had the signal too
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    return 1
+
+
+def main() -> int:
+    """Parse, run, sum up."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--out", type=pathlib.Path, default=REPOSITORY / "build" / "faults.json", metavar="FILE")
+    parser.add_argument("--minutes", type=float, default=40.0, help="interrupt it after this time (default 40)")
+    options, rest = parser.parse_known_args()
+    environment = {**os.environ, "BANKSMAN_FIGURES": str(options.out.absolute())}
+    if not rest:
+        environment["BANKSMAN_FIGURES_WHOLE"] = "1"
+    status = run(rest, environment, options.minutes * 60)
+    if not rest and os.geteuid() != 0:
+        print(f"{root_cases()} cases need root and were left out")
+    print(f"figures: {options.out}")
+    return 1 if status else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

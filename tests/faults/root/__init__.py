@@ -1,0 +1,1 @@
+"""Cases that need root (file systems, namespaces, cgroups of their own): collected only as root."""
