@@ -49,7 +49,7 @@ class Agent(Program):
     """A runner agent; the same state directory at every start."""
 
     def __init__(self, house: House, name: str, argv: Sequence[str]) -> None:
-        super().__init__(name, argv, house.root)
+        super().__init__(name, argv, house.root, house.extra)
         self._house = house
 
     def connect(self) -> None:
@@ -78,8 +78,11 @@ class Agent(Program):
 class House:
     """A server on a port of its own, agents, clients; nothing of it is left after close()."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: object) -> None:
+        """`settings` are the server's, by their names; with one that is too short to be safe, give testing=True."""
         self.root = pathlib.Path(tempfile.mkdtemp(prefix="bnk-", dir="/tmp"))  # short, because of unix socket paths
+        self.extra = self.prepare(self.root)
+        self._settings = {f"BANKSMAN_SERVER_{name.upper()}": str(value).lower() for name, value in settings.items()}
         self.agents: dict[str, Agent] = {}
         self._doors: list[Doors] = []
         self._fifos: list[Fifo] = []
@@ -91,6 +94,18 @@ class House:
         except BaseException:
             self.close()
             raise
+
+    # -- what a house of another kind has otherwise
+
+    def prepare(self, root: pathlib.Path) -> Mapping[str, str]:
+        """Before the first program starts: what they all get in their environment."""
+        return {}
+
+    def server_argv(self) -> Sequence[str]:
+        return [sys.executable, "-m", "control_plane"]
+
+    def runner_argv(self) -> Sequence[str]:
+        return [sys.executable, "-m", "runner_agent"]
 
     # -- the control plane
 
@@ -105,7 +120,7 @@ class House:
     def _server_program(self) -> Program:
         argv = [sys.executable, "-m", "control_plane", "serve"]
         argv += ["--state-dir", str(self.server_directory), "--listen", self._listen]
-        return Program("server", argv, self.root)
+        return Program("server", argv, self.root, self._settings)
 
     def start_server(self) -> None:
         """Start (again, on the port that it had) and wait until it answers."""
@@ -144,7 +159,7 @@ class House:
 
     def agent(self, name: str, *, slots: int = 4, labels: Mapping[str, str] | None = None, start: bool = True) -> Agent:
         """Enrol a runner under this name and wait until it is connected."""
-        argv = [sys.executable, "-m", "runner_agent", "run", "--state-dir", str(self.root / f"r{len(self.agents)}")]
+        argv = [*self.runner_argv(), "run", "--state-dir", str(self.root / f"r{len(self.agents)}")]
         argv += ["--server", self.admin.url, "--join-token-file", str(self.join_token())]
         argv += ["--name", name, "--slots", str(slots)]
         for key, value in (labels or {}).items():
