@@ -12,7 +12,8 @@ from pathlib import Path
 
 from runner_agent.domain.assignment import DEFAULT_GRACE_S, DEFAULT_STOP_SIGNAL, Assignment
 from runner_agent.execution.run_directory import StillLive
-from runner_agent.shim import attempt_files, files, tree
+from runner_agent.shim import files, remains, tree
+from runner_agent.shim.aftermath import RunDirectory
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.messages import ExitRecord
 
@@ -86,21 +87,10 @@ def end_unstarted(directory: Path, record: ExitRecord) -> ExitRecord:
 
     Raises StillLive if a shim has the directory or has had it, OSError.
     """
-    lock = files.try_lock(str(directory / "lock"))
-    if lock is None:
-        raise StillLive(f"{directory.name} is held by a shim")
-    try:
-        stored = files.read_json(str(directory), "exit")
-        if stored is not None:
-            return attempt_files.decode_record(stored)
-        if attempt_files.was_used(str(directory)):
-            raise StillLive(f"{directory.name} was used by a shim")
-        if not (directory / "tombstone").exists():
-            files.write_once(str(directory), "tombstone", files.encode_json({"version": attempt_files.FORMAT_VERSION}))
-        files.write_exit(str(directory), attempt_files.encode_record(record))
-        return record
-    finally:
-        os.close(lock)
+    stored = remains.end_unstarted(RunDirectory(str(directory), record.run_id, record.epoch), record)
+    if stored is None:
+        raise StillLive(f"{directory.name} is held by a shim, or was")
+    return stored
 
 
 def is_held(directory: Path) -> bool:

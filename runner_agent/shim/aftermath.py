@@ -1,7 +1,6 @@
 """What is left of an attempt whose shim is gone: find out, kill it, prove it, and write the exit record that it owes.
 
-The order is what makes it safe: take the lock of the run directory, leave a tombstone (from then on no shim can start
-a child there), and only then say what happened.
+The order in which that is safe is decided in `remains`; here it meets the disk and the kernel.
 """
 
 from __future__ import annotations
@@ -10,31 +9,20 @@ import os
 import signal
 import time
 from dataclasses import dataclass
-from enum import StrEnum
 
-from runner_agent.shim import attempt_files, files, spool_format, tree
+from runner_agent.shim import attempt_files, files, remains, spool_format, tree
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.digest import LogDigest
-from runner_agent.shim.messages import ExitRecord, Outcome, Reason
+from runner_agent.shim.messages import ExitRecord, Reason
+from runner_agent.shim.remains import Standing
 from runner_agent.shim.states import NS
+
+__all__ = ["Identity", "LogEnd", "RunDirectory", "Standing", "log_end", "read_identities", "settle"]
 
 WITNESS_S = 5.0
 EMPTY_S = 5.0
 _PAUSE_S = 0.01
-
-
-class Standing(StrEnum):
-    """How an attempt stands on this host.
-
-    ACCEPTED: promised, nothing was started. LIVE: a shim holds the lock, or nothing else can be said while the disk is
-    full: look again. EXITED: there is an exit record. QUARANTINED: its directory cannot be read and was set aside.
-    """
-
-    ACCEPTED = "ACCEPTED"
-    LIVE = "LIVE"
-    EXITED = "EXITED"
-    QUARANTINED = "QUARANTINED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,91 +55,86 @@ def settle(directory: str, run_id: str, epoch: int) -> tuple[Standing, ExitRecor
 
     Blocks for up to ten seconds in that case. Raises BadMessage for what cannot be read, OSError.
     """
-    record = _stored_record(directory)
-    if record is not None:
-        return Standing.EXITED, record
-    lock = _lock(directory)
-    if lock is None:
-        return Standing.LIVE, None
-    try:
-        record = _stored_record(directory)  # it may have ended while we came
-        if record is None and _is_untouched(directory):
-            return Standing.ACCEPTED, None
-        if record is None and not _leave_tombstone(directory):
-            return Standing.LIVE, None
-        if record is None:
-            record = _account(directory, run_id, epoch)
-            _store(directory, record)
-        return Standing.EXITED, record
-    finally:
-        os.close(lock)
+    return remains.settle(RunDirectory(directory, run_id, epoch))
 
 
-def _stored_record(directory: str) -> ExitRecord | None:
-    value = files.read_json(directory, "exit")
-    return None if value is None else attempt_files.decode_record(value)
+class RunDirectory:
+    """A run directory on disk. Every call blocks; raises BadMessage for what cannot be read, OSError."""
 
+    def __init__(self, directory: str, run_id: str, epoch: int) -> None:
+        self._directory, self._run_id, self._epoch = directory, run_id, epoch
+        self._lock = -1
 
-def _lock(directory: str) -> int | None:
-    return files.try_lock(os.path.join(directory, "lock"))
+    def stored_record(self) -> ExitRecord | None:
+        """The exit record, if there is one."""
+        value = files.read_json(self._directory, "exit")
+        return None if value is None else attempt_files.decode_record(value)
 
+    def take_lock(self) -> bool:
+        """Whether the lock was free, and is ours now."""
+        lock = files.try_lock(os.path.join(self._directory, "lock"))
+        self._lock = -1 if lock is None else lock
+        return lock is not None
 
-def _is_untouched(directory: str) -> bool:
-    """Whether no shim has got so far as to prepare the directory, and nobody has given the attempt up."""
-    return not any(os.path.lexists(os.path.join(directory, name)) for name in ("tombstone", "spec", "identity", "stop"))
+    def let_go(self) -> None:
+        """Give the lock back."""
+        os.close(self._lock)
 
+    def is_untouched(self) -> bool:
+        """Whether no shim has got so far as to prepare the directory, and nobody has given the attempt up."""
+        return not any(self._has(name) for name in ("tombstone", "spec", "identity", "stop"))
 
-def _leave_tombstone(directory: str) -> bool:
-    """False while the disk is full: what has no tombstone is not called dead, and is looked at again."""
-    if os.path.lexists(os.path.join(directory, "tombstone")):
+    def was_used(self) -> bool:
+        """Whether an attempt was ever started here."""
+        return attempt_files.was_used(self._directory)
+
+    def leave_tombstone(self) -> bool:
+        """False while the disk is full."""
+        if self._has("tombstone"):
+            return True
+        body: JsonObject = {"version": attempt_files.FORMAT_VERSION, "at_ns": time.time_ns()}
+        try:
+            files.write_once(self._directory, "tombstone", files.encode_json(body))
+        except OSError as error:
+            if not files.disk_is_full(error):
+                raise
+            return False
         return True
-    body: JsonObject = {"version": attempt_files.FORMAT_VERSION, "at_ns": time.time_ns()}
-    try:
-        files.write_once(directory, "tombstone", files.encode_json(body))
-    except OSError as error:
-        if not files.disk_is_full(error):
-            raise
-        return False
-    return True
 
+    def account(self) -> ExitRecord:
+        """Kill what a dead shim has left, and say how the attempt ended."""
+        directory = self._directory
+        identities = read_identities(directory)
+        if not identities:
+            return remains.never_executed(self._run_id, self._epoch, time.time_ns())
+        boot_ids = tuple(identity.boot_id for identity in identities)
+        rebooted = remains.was_rebooted(boot_ids, files.boot_id())
+        killed, empty = (0, True) if rebooted else _sweep(directory, identities)
+        end = log_end(directory)
+        stop = files.read_json(directory, "stop")
+        reason = None if stop is None else stop.get("reason")
+        found = remains.Findings(
+            run_id=self._run_id,
+            epoch=self._epoch,
+            boot_ids=boot_ids,
+            final_offset=end.offset,
+            digest=end.digest,
+            gaps=end.gaps,
+            stopped_by=Reason(str(reason)) if reason in Reason._value2member_map_ else None,
+            at_ns=time.time_ns(),
+        )
+        return remains.ended_without_its_shim(found, rebooted=rebooted, killed=killed, empty=empty)
 
-def _store(directory: str, record: ExitRecord) -> None:
-    try:
-        files.write_exit(directory, attempt_files.encode_record(record))
-    except OSError as error:
-        if not files.disk_is_full(error):
-            raise
-        # The tombstone stands: the next look comes to the same record, and tries again to store it.
+    def store(self, record: ExitRecord) -> None:
+        """Keep the exit record; on a full disk the tombstone stands, and the next look comes to the same record."""
+        try:
+            files.write_exit(self._directory, attempt_files.encode_record(record))
+        except OSError as error:
+            if not files.disk_is_full(error):
+                raise
 
-
-def _account(directory: str, run_id: str, epoch: int) -> ExitRecord:
-    identities = read_identities(directory)
-    if not identities:
-        return ExitRecord(
-            run_id=run_id, epoch=epoch, outcome=Outcome.NOT_STARTED, reason=Reason.NOT_STARTED,
-            message="the attempt's shim died before anything was executed", tree_empty=True, kill_confirmed=True,
-            ended_at_ns=time.time_ns(), final_offset=0, digest=LogDigest().hex(),
-        )  # fmt: skip
-    rebooted = any(identity.boot_id != files.boot_id() for identity in identities)
-    killed, empty = (0, True) if rebooted else _sweep(directory, identities)
-    end = log_end(directory)
-    stop = files.read_json(directory, "stop")
-    reason = None if stop is None else stop.get("reason")
-    return ExitRecord(
-        run_id=run_id,
-        epoch=epoch,
-        outcome=Outcome.HOST_REBOOTED if rebooted else Outcome.SHIM_DIED,
-        reason=Reason.HOST_REBOOTED if rebooted else Reason.SHIM_DIED,
-        message="the host was rebooted under the run" if rebooted else "the run's shim died, and the run with it",
-        stopped_by=Reason(str(reason)) if reason in Reason._value2member_map_ else None,
-        survivors_killed=killed,
-        tree_empty=empty,
-        kill_confirmed=empty,
-        final_offset=end.offset,
-        digest=end.digest,
-        gaps=end.gaps,
-        ended_at_ns=time.time_ns(),
-    )
+    def _has(self, name: str) -> bool:
+        return os.path.lexists(os.path.join(self._directory, name))
 
 
 def read_identities(directory: str) -> list[Identity]:
