@@ -118,9 +118,9 @@ class House:
         return Admin(**json.loads((self.server_directory / "admin.json").read_text()))
 
     def _server_program(self) -> Program:
-        argv = [sys.executable, "-m", "control_plane", "serve"]
+        argv = [*self.server_argv(), "serve"]
         argv += ["--state-dir", str(self.server_directory), "--listen", self._listen]
-        return Program("server", argv, self.root, self._settings)
+        return Program("server", argv, self.root, {**self.extra, **self._settings})
 
     def start_server(self) -> None:
         """Start (again, on the port that it had) and wait until it answers."""

@@ -1,0 +1,200 @@
+"""The real agent with points in it: `python -m tests.failpoints.runner run ...`.
+
+Its fork server, when it has to start one, has the points of `tests.failpoints.fork_server`.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import asyncio
+import shutil
+import sys
+import types
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner_agent import __main__ as program
+from runner_agent import app
+from runner_agent.execution import execution, run_directory, shim_link
+from runner_agent.execution.reconciler import Reconciler
+from runner_agent.execution.run_directory import StateDirectory
+from runner_agent.session.session import Session
+from tests.failpoints.points import DIRECTORY, ORDERS, reach
+
+# What the runner says, by the name of the moment that matters.
+SAID = {
+    "hello": "hello",
+    "offer_reply": "accept",
+    "attempt_started": "started",
+    "attempt_exited": "exit",
+    "log_chunk": "log",
+    "stop_status": "stop_status",
+    "attempt_event": "step",
+    "heartbeat": "heartbeat",
+    "drain_notice": "drain",
+}
+HEARD = {
+    "Started": "started",
+    "StepEnded": "step_ended",
+    "StopPhase": "stop_phase",
+    "Spooled": "spooled",
+    "Exited": "exited",
+    "ShimGone": "shim_gone",
+}
+_PRODUCT = "from runner_agent.shim.fork_server import main"
+_WITH_POINTS = "from tests.failpoints.fork_server import main"
+
+
+def install() -> None:
+    """Put the points in."""
+    _in_start()
+    _in_journal()
+    _in_session()
+    _in_links()
+    _in_release()
+    _in_fork_server()
+
+
+def _in_start() -> None:
+    look_around, live = app._look_around, app._live
+    opened = StateDirectory.open
+
+    def locked(path: Path) -> StateDirectory:
+        state = opened(path)
+        reach("agent.start.locked")
+        return state
+
+    def looked(*arguments: Any) -> Any:
+        reach("agent.start.before_scan")
+        found = look_around(*arguments)
+        reach("agent.start.scanned")
+        return found
+
+    async def lives(*arguments: Any) -> None:
+        reach("agent.start.ready")
+        await live(*arguments)
+
+    program.StateDirectory.open = staticmethod(locked)  # type: ignore[method-assign, assignment]
+    app._look_around = looked
+    app._live = lives
+
+
+def _in_journal() -> None:
+    accept = StateDirectory.accept
+
+    def accepted(self: StateDirectory, *arguments: Any) -> Path:
+        reach("agent.accept.before_journal")
+        path = accept(self, *arguments)
+        reach("agent.accept.after_journal")
+        return path
+
+    StateDirectory.accept = accepted  # type: ignore[method-assign]
+
+
+class _Told:
+    """A call that reaches points around each message."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    async def write(self, message: Any) -> None:
+        word = SAID[message.WhichOneof("message")]
+        reach(f"agent.{word}.before_send")
+        await self._call.write(message)
+        reach(f"agent.{word}.after_send")
+
+
+def _in_session() -> None:
+    begin, received = Session.__init__, Reconciler.received
+
+    def begun(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self._call = _Told(self._call)
+
+    async def heard(self: Reconciler, message: Any) -> None:
+        reach(f"agent.{type(message).__name__.lower()}.received")
+        await received(self, message)
+
+    Session.__init__ = begun  # type: ignore[method-assign]
+    Reconciler.received = heard  # type: ignore[method-assign]
+
+
+def _in_links() -> None:
+    start, stop, event_of = shim_link.ForkServer.start, shim_link.ShimLink.stop, execution.event_of
+
+    async def started(self: Any, *arguments: Any) -> Any:
+        reach("agent.fork.before_order")
+        link = await start(self, *arguments)
+        reach("agent.fork.after_order")
+        return link
+
+    async def stopped(self: Any, *arguments: Any) -> None:
+        reach("agent.stop.before_pass_on")
+        await stop(self, *arguments)
+        reach("agent.stop.passed_on")
+
+    def heard(key: Any, event: Any, notes: Any) -> Any:
+        reach(f"agent.{HEARD.get(type(event).__name__, 'event')}.heard")
+        return event_of(key, event, notes)
+
+    shim_link.ForkServer.start = started  # type: ignore[method-assign]
+    shim_link.ShimLink.stop = stopped  # type: ignore[method-assign]
+    execution.event_of = heard
+
+
+def _in_release() -> None:
+    release, forget = StateDirectory.release, execution.Execution._forget
+
+    def released(self: StateDirectory, *arguments: Any) -> None:
+        reach("agent.release.before_run_directory")
+        release(self, *arguments)
+        reach("agent.release.done")
+
+    async def forgotten(self: Any) -> None:
+        reach("agent.release.before_workspace")
+        await forget(self)
+
+    def rmtree(path: Path, **options: Any) -> None:
+        if path.name.startswith(run_directory._GONE) and path.exists():
+            reach("agent.release.renamed")
+            for entry in sorted(path.iterdir())[::2]:
+                entry.unlink()
+            reach("agent.release.half_deleted")
+        shutil.rmtree(path, **options)
+
+    StateDirectory.release = released  # type: ignore[method-assign]
+    execution.Execution._forget = forgotten  # type: ignore[method-assign]
+    run_directory.shutil = types.SimpleNamespace(rmtree=rmtree)  # type: ignore[assignment]
+
+
+def _in_fork_server() -> None:
+    execute, environment = asyncio.create_subprocess_exec, shim_link._spawn_environment
+
+    async def executed(*words: Any, **options: Any) -> Any:
+        changed = [word.replace(_PRODUCT, _WITH_POINTS) if isinstance(word, str) else word for word in words]
+        return await execute(*changed, **options)
+
+    def with_points() -> dict[str, str]:
+        kept = {name: os.environ[name] for name in (ORDERS, DIRECTORY) if name in os.environ}
+        return {**environment(), **kept}
+
+    asyncio.create_subprocess_exec = executed  # type: ignore[assignment]
+    shim_link._spawn_environment = with_points
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """The product's own main, with points."""
+    install()
+    reach("agent.start.begun")
+    return program.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
