@@ -67,7 +67,7 @@ def _in_files() -> None:
         return lock
 
     files.write_once, files.write_exit, files.try_lock = written, exit_written, locked
-    os.fsync, os.rename = synced, renamed  # type: ignore[assignment]
+    os.fsync, os.rename = synced, renamed
 
 
 def _in_shims() -> None:
@@ -110,9 +110,9 @@ def _in_shims() -> None:
         reach("shim.child.forked")
         store_identity(self, order)
 
-    StepStreams.release, Spool.finish, Spool.append = released, finished, appended  # type: ignore[method-assign]
-    shim.Shim._leave, shim.Shim._reap, shim.Shim._tell = left, reaped, told  # type: ignore[method-assign]
-    shim.Shim._store_identity = stored  # type: ignore[method-assign]
+    StepStreams.release, Spool.finish, Spool.append = released, finished, appended
+    shim.Shim._leave, shim.Shim._reap, shim.Shim._tell = left, reaped, told
+    shim.Shim._store_identity = stored
 
 
 def _in_ladder() -> None:
@@ -133,7 +133,7 @@ def _in_ladder() -> None:
         signal_tree(*arguments)
         reach("shim.stop.signalled")
 
-    Clearing.__init__, Clearing.round = begun, rounded  # type: ignore[method-assign]
+    Clearing.__init__, Clearing.round = begun, rounded
     tree.signal_tree = signalled
 
 
@@ -163,8 +163,8 @@ def _in_fork_server() -> None:
         reach("fork_server.started")
         run(self)
 
-    server._fork, server._bear_witness = forked, witnessed  # type: ignore[method-assign]
-    server.run, server._hand_to_spare = ran, handed  # type: ignore[method-assign]
+    server._fork, server._bear_witness = forked, witnessed
+    server.run, server._hand_to_spare = ran, handed
 
 
 def main() -> None:

@@ -78,7 +78,7 @@ def _in_start() -> None:
         reach("agent.start.ready")
         await live(*arguments)
 
-    program.StateDirectory.open = staticmethod(locked)  # type: ignore[method-assign, assignment]
+    program.StateDirectory.open = staticmethod(locked)
     app._look_around = looked
     app._live = lives
 
@@ -92,7 +92,7 @@ def _in_journal() -> None:
         reach("agent.accept.after_journal")
         return path
 
-    StateDirectory.accept = accepted  # type: ignore[method-assign]
+    StateDirectory.accept = accepted
 
 
 class _Told:
@@ -122,8 +122,8 @@ def _in_session() -> None:
         reach(f"agent.{type(message).__name__.lower()}.received")
         await received(self, message)
 
-    Session.__init__ = begun  # type: ignore[method-assign]
-    Reconciler.received = heard  # type: ignore[method-assign]
+    Session.__init__ = begun
+    Reconciler.received = heard
 
 
 def _in_links() -> None:
@@ -144,8 +144,8 @@ def _in_links() -> None:
         reach(f"agent.{HEARD.get(type(event).__name__, 'event')}.heard")
         return event_of(key, event, notes)
 
-    shim_link.ForkServer.start = started  # type: ignore[method-assign]
-    shim_link.ShimLink.stop = stopped  # type: ignore[method-assign]
+    shim_link.ForkServer.start = started
+    shim_link.ShimLink.stop = stopped
     execution.event_of = heard
 
 
@@ -169,9 +169,9 @@ def _in_release() -> None:
             reach("agent.release.half_deleted")
         shutil.rmtree(path, **options)
 
-    StateDirectory.release = released  # type: ignore[method-assign]
-    execution.Execution._forget = forgotten  # type: ignore[method-assign]
-    run_directory.shutil = types.SimpleNamespace(rmtree=rmtree)  # type: ignore[assignment]
+    StateDirectory.release = released
+    execution.Execution._forget = forgotten
+    run_directory.shutil = types.SimpleNamespace(rmtree=rmtree)
 
 
 def _in_fork_server() -> None:
@@ -185,7 +185,7 @@ def _in_fork_server() -> None:
         kept = {name: os.environ[name] for name in (ORDERS, DIRECTORY) if name in os.environ}
         return {**environment(), **kept}
 
-    asyncio.create_subprocess_exec = executed  # type: ignore[assignment]
+    asyncio.create_subprocess_exec = executed
     shim_link._spawn_environment = with_points
 
 

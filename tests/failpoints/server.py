@@ -113,7 +113,7 @@ def _in_storage() -> None:
 
         return await write(self, written, name=name, after=told)
 
-    Database.write = with_points  # type: ignore[assignment, method-assign]
+    Database.write = with_points
 
 
 def _reach(name: str, result: Any, moment: str) -> None:
@@ -137,7 +137,7 @@ def _in_reports() -> None:
             reach(f"server.{'started' if isinstance(message, AttemptStarted) else 'exit'}.after_send")
 
     reports._report = known
-    Reception._report = served  # type: ignore[method-assign]
+    Reception._report = served
 
 
 def _in_logs() -> None:
@@ -152,7 +152,7 @@ def _in_logs() -> None:
         reach("server.log_batch.after_commit")
         return result
 
-    FileLogStore.sync = synced  # type: ignore[method-assign]
+    FileLogStore.sync = synced
     commits.write = written
 
 
@@ -175,7 +175,7 @@ def _in_streams() -> None:
         begin(self, caller, context, *rest)
         self._context = _Told(context)
 
-    runner_session.Stream.__init__ = begun  # type: ignore[method-assign]
+    runner_session.Stream.__init__ = begun
 
 
 def _in_calls() -> None:
@@ -193,7 +193,7 @@ def _in_calls() -> None:
 
         return told
 
-    Gate._coroutine = answered  # type: ignore[method-assign]
+    Gate._coroutine = answered
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
