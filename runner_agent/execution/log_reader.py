@@ -109,7 +109,7 @@ class LogReader:
         while (parsed := fmt.parse_record(file.buffer, file.at)) is None:
             unparsed = len(file.buffer) - file.at
             too_much = unparsed > fmt.RECORD_HEADER_BYTES + fmt.MAX_PAYLOAD_BYTES
-            more = b"" if too_much else os.pread(file.descriptor, _READ_BYTES, file.position)
+            more = b"" if too_much else _pread(file.descriptor, file.position)
             if not more:
                 # Forget the beginning of a record: the writer may yet take it back, when its disk is full.
                 file.position -= unparsed
@@ -165,12 +165,29 @@ class LogReader:
 
 
 def read_header(directory: str, number: int) -> fmt.SpoolFile | None:
-    """What the header of a spool file says; None if the file is gone or only just begun. Raises OSError, BadMessage."""
+    """What the header of a spool file says; None if the file is gone, only just begun, or lost to damage.
+
+    Raises OSError for what may yet be read, BadMessage for a newer version.
+    """
     try:
         with open(os.path.join(directory, fmt.file_name(number)), "rb") as file:
             return fmt.parse_file_header(number, file.read(fmt.FILE_HEADER_BYTES))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if fmt.is_lost_for_good(error):
+            return None
+        raise
+
+
+def _pread(descriptor: int, position: int) -> bytes:
+    """What stands there; nothing at the end, and where the disk has lost it. Raises OSError."""
+    try:
+        return os.pread(descriptor, _READ_BYTES, position)
+    except OSError as error:
+        if fmt.is_lost_for_good(error):
+            return b""
+        raise
 
 
 def retire(run_directory: Path, acked_offset: int) -> int:

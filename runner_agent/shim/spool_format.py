@@ -9,6 +9,7 @@ they are read only when a later file without that flag exists or the attempt has
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -32,6 +33,8 @@ _MAGIC = b"BNKSPOOL"
 FILE_HEADER_BYTES = _FILE_HEADER.size
 RECORD_HEADER_BYTES = _RECORD_HEADER.size + _CRC.size
 _PREFIX = "spool."
+# The disk's word that a file's bytes will not come back; whatever else fails (too many open files) is tried again.
+_LOST_FOR_GOOD = (errno.EISDIR, errno.EIO, errno.ELOOP, errno.ENXIO, errno.EUCLEAN, errno.EBADMSG)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +74,23 @@ def file_header(first_offset: int, *, ring: bool) -> bytes:
 
 
 def parse_file_header(number: int, data: bytes) -> SpoolFile | None:
-    """The header in `data`; None while it is not whole. Raises BadMessage for another format or version."""
+    """The header in `data`; None while it is not whole, and for good if it is damaged. Raises BadMessage if newer.
+
+    A newer version is only believed if it is the next one: any other number is damage.
+    """
     if len(data) < FILE_HEADER_BYTES:
         return None
     magic, version, flags, first_offset = _FILE_HEADER.unpack_from(data)
+    if magic == _MAGIC and version == SPOOL_VERSION + 1:
+        raise BadMessage(f"{file_name(number)} is a spool file of version {version}, which needs a newer agent")
     if magic != _MAGIC or version != SPOOL_VERSION:
-        raise BadMessage(f"{file_name(number)} is not a spool file of version {SPOOL_VERSION}")
+        return None
     return SpoolFile(number=number, first_offset=first_offset, ring=bool(flags & RING))
+
+
+def is_lost_for_good(error: OSError) -> bool:
+    """Whether what could not be read will never be: its bytes become a gap."""
+    return error.errno in _LOST_FOR_GOOD
 
 
 def record_header(offset: int, kind: int, step: int, time_ns: int, payload: bytes | memoryview) -> bytes:
@@ -103,7 +116,15 @@ def parse_record(buffer: bytes, at: int) -> tuple[Record, int] | None:
 
 
 def read_records(directory: str, number: int) -> Iterator[Record]:
-    """The whole records of one file, up to the first torn or damaged one. Raises OSError, BadMessage."""
+    """The whole records of one file, up to the first torn or damaged one. Raises OSError, BadMessage (a newer one)."""
+    try:
+        yield from _read_records(directory, number)
+    except OSError as error:
+        if not is_lost_for_good(error):
+            raise
+
+
+def _read_records(directory: str, number: int) -> Iterator[Record]:
     with open(os.path.join(directory, file_name(number)), "rb") as file:
         if parse_file_header(number, file.read(FILE_HEADER_BYTES)) is None:
             return

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner_agent.execution.log_reader import LogGap, LogReader, LogRecord, retire
@@ -139,10 +139,49 @@ def test_a_torn_tail_is_not_read_and_what_follows_in_the_next_file_is(tmp_path: 
     assert log_end(str(tmp_path)).gaps == ((5, 50),)
 
 
-def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "spool.0").write_bytes(b"BNKSPOOL" + b"\x63\0\0\0" + bytes(20))
-    with pytest.raises(BadMessage, match="version"):
+def test_a_newer_version_waits_for_a_newer_agent(tmp_path: Path) -> None:
+    (tmp_path / "spool.0").write_bytes(b"BNKSPOOL" + b"\x02\0\0\0" + bytes(20))
+    with pytest.raises(BadMessage, match="newer agent"):
         LogReader(tmp_path).read()
+
+
+@pytest.mark.parametrize("at", range(12))
+def test_a_file_with_a_damaged_head_is_a_gap(tmp_path: Path, at: int) -> None:
+    written = Written(tmp_path, quota_bytes=1 << 20)
+    written.fill(300 << 10)
+    head = bytearray((tmp_path / "spool.1").read_bytes())
+    head[at] ^= 0x40
+    (tmp_path / "spool.1").write_bytes(head)
+    final, _, _ = written.spool.finish()
+    found = _read(LogReader(tmp_path), final_offset=final)
+    assert sum(isinstance(item, LogGap) for item in found) == 1
+    _check(found, written.whole)
+    assert len(log_end(str(tmp_path)).gaps) == 1
+
+
+def test_what_is_no_file_any_more_is_a_gap(tmp_path: Path) -> None:
+    written = Written(tmp_path)
+    written.fill(50 << 10)
+    final, _, _ = written.spool.finish()
+    (tmp_path / "spool.0").unlink()
+    (tmp_path / "spool.0").mkdir()
+    assert _read(LogReader(tmp_path), final_offset=final) == [LogGap(start=0, end=final)]
+    assert log_end(str(tmp_path)).offset == 0
+
+
+@given(st.integers(min_value=0), st.integers(min_value=0, max_value=7))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_no_flipped_bit_gives_a_wrong_byte(tmp_path_factory: pytest.TempPathFactory, where: int, bit: int) -> None:
+    directory = tmp_path_factory.mktemp("flip")
+    written = Written(directory, quota_bytes=1 << 20)
+    written.fill(200 << 10)
+    final, _, _ = written.spool.finish()
+    paths = sorted(directory.iterdir())
+    path = paths[where % len(paths)]
+    data = bytearray(path.read_bytes())
+    data[where // len(paths) % len(data)] ^= 1 << bit
+    path.write_bytes(data)
+    _check(_read(LogReader(directory), final_offset=final), written.whole)
 
 
 def test_past_the_limit_the_tail_stays_back_until_the_end(tmp_path: Path) -> None:
