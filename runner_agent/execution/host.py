@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner_agent.shim import cgroup, files
+from runner_agent.shim import cgroups, files
 
 _SYSTEMCTL_TIMEOUT_S = 5.0
 
@@ -63,7 +63,7 @@ def look(environ: Mapping[str, str], *, use_cgroups: bool = True) -> HostReport:
 
 def usable_cgroup() -> str:
     """Where attempts can have cgroups of their own, tried out; empty if they cannot."""
-    made = cgroup.Cgroup.create(f"banksman-check-{os.getpid()}")
+    made = cgroups.create(f"banksman-check-{os.getpid()}")
     if made is None:
         return ""
     made.remove()

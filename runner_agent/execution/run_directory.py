@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner_agent.shim import aftermath, attempt_files, files
+from runner_agent.shim import aftermath, attempt_files, cgroups, files
 from runner_agent.shim.aftermath import Standing
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.codec import BadMessage, JsonObject
@@ -30,6 +30,7 @@ RELEASE_WAIT_S = 5.0
 _QUARANTINE = "quarantine"
 _GONE = ".gone-"
 _MESSAGE = "why-quarantined.txt"
+_UNFINISHED = frozenset({"accept.tmp", "lock", _MESSAGE})
 
 
 class StateDirectoryBusy(RuntimeError):
@@ -143,7 +144,7 @@ class StateDirectory:
             return
         self._await_unlocked(path)
         for cgroup in _cgroups_of(path):
-            Cgroup(cgroup).remove()
+            cgroup.remove()
         attempt_files.remove_sockets(str(self.path), path.name, str(path))
         gone = self.runs / f"{_GONE}{path.name}"
         shutil.rmtree(gone, ignore_errors=True)
@@ -165,11 +166,13 @@ class StateDirectory:
             run_id, epoch = _parse_name(path.name)
             acceptance = files.read_json(str(path), "accept")
             if acceptance is None and not any((path / name).exists() for name in ("spec", "identity", "exit")):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_unfinished(path)
                 return None
             standing, record = aftermath.settle(str(path), run_id, epoch)
         except BadMessage as error:
             return self._quarantine(path, str(error))
+        except (ValueError, OverflowError) as error:  # damage of a kind that nobody has thought of
+            return self._quarantine(path, f"it holds values that cannot be right: {error}")
         except OSError as error:
             return _set_apart(path, f"it cannot be read or settled now: {error}")
         details = {} if acceptance is None else acceptance.get("details")
@@ -225,6 +228,14 @@ def _identifier(path: Path) -> str:
     return made
 
 
+def _remove_unfinished(path: Path) -> None:
+    """Remove a directory whose acceptance was never finished. Raises BadMessage if it holds what is not ours."""
+    strange = sorted(set(os.listdir(path)) - _UNFINISHED)
+    if strange:
+        raise BadMessage(f"it is no run directory: it has no acceptance, but {strange[0]!r}")
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _parse_name(name: str) -> tuple[str, int]:
     run_id, _, epoch = name.rpartition(".")
     if not run_id or not epoch.isdecimal():
@@ -239,8 +250,9 @@ def _name_or_nothing(name: str) -> tuple[str, int]:
         return "", 0
 
 
-def _cgroups_of(path: Path) -> set[str]:
+def _cgroups_of(path: Path) -> list[Cgroup]:
     try:
-        return {found.cgroup for found in aftermath.read_identities(str(path)) if found.cgroup}
+        named = {found.cgroup for found in aftermath.read_identities(str(path))}
     except (OSError, BadMessage):
-        return set()
+        return []
+    return [cgroup for name in named if (cgroup := cgroups.at(name)) is not None]

@@ -10,8 +10,7 @@ import signal
 import time
 from dataclasses import dataclass
 
-from runner_agent.shim import attempt_files, files, remains, spool_format, tree
-from runner_agent.shim.cgroup import Cgroup
+from runner_agent.shim import attempt_files, cgroups, files, remains, spool_format, tree
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.digest import LogDigest
 from runner_agent.shim.messages import ExitRecord, Reason
@@ -193,9 +192,9 @@ def _testimony(directory: str, identity: Identity) -> JsonObject | None:
 
 def _empty_cgroup(path: str | None, casualties: tree.Casualties) -> bool:
     """Kill by cgroup; True if the kernel says that it is empty, or has let it be removed, which only then works."""
-    if path is None:
+    cgroup = cgroups.at(path)
+    if cgroup is None:
         return False
-    cgroup = Cgroup(path)
     casualties.killed |= {(pid, files.start_time(pid) or 0) for pid in cgroup.members()}
     cgroup.kill()
     deadline_ns = time.monotonic_ns() + int(EMPTY_S * NS)

@@ -7,9 +7,6 @@ import os
 
 from runner_agent.shim.linux import fork_into_cgroup
 
-_PARENT_PREFIX = "0::"
-_OURS = "banksman-"
-
 
 class Cgroup:
     """One attempt's cgroup. Its methods raise OSError only where they say so."""
@@ -18,11 +15,12 @@ class Cgroup:
         self.path = path
 
     @classmethod
-    def create(cls, name: str) -> Cgroup | None:
-        """A new cgroup below our own; None if there is no version 2, no right to it, or no `cgroup.kill`."""
-        parent = own_cgroup()
-        if parent is None:
-            return None
+    def create_in(cls, parent: str, name: str) -> Cgroup | None:
+        """A new cgroup below `parent`; None if we have no right to it or there is no `cgroup.kill`."""
+        return cls._made(parent, name, "cgroup.kill")
+
+    @classmethod
+    def _made(cls, parent: str, name: str, needed: str) -> Cgroup | None:
         made = cls(os.path.join(parent, name))
         try:
             os.mkdir(made.path, 0o755)
@@ -31,7 +29,7 @@ class Cgroup:
                 return None
         except OSError:
             return None
-        if not os.path.exists(os.path.join(made.path, "cgroup.kill")):
+        if not os.path.exists(os.path.join(made.path, needed)):
             made.remove()
             return None
         return made
@@ -108,56 +106,3 @@ class Cgroup:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM):
                 raise
             return None
-
-
-def name_for(shim_pid: int, instant_ns: int) -> str:
-    """The name of a new cgroup of this shim's."""
-    return f"{_OURS}{shim_pid}-{instant_ns:x}"
-
-
-def remove_left_behind() -> None:
-    """Remove the empty cgroups below our own whose shims are dead; those with processes in them cannot be removed."""
-    parent = own_cgroup()
-    if parent is None:
-        return
-    for name in os.listdir(parent):
-        shim_pid = name.removeprefix(_OURS).partition("-")[0]
-        if name.startswith(_OURS) and shim_pid.isdecimal() and not os.path.exists(f"/proc/{shim_pid}"):
-            Cgroup(os.path.join(parent, name)).remove()
-
-
-def fork_in(cgroup: Cgroup | None) -> tuple[int, Cgroup | None]:
-    """Fork into the cgroup: (pid, the cgroup, or None if the child could not be put there). Raises OSError."""
-    if cgroup is None:
-        return os.fork(), None
-    try:
-        return cgroup.fork(), cgroup
-    except OSError:  # an older kernel, or a filter: fork, then move
-        pid = os.fork()
-    if pid == 0 or cgroup.add(pid):
-        return pid, cgroup
-    cgroup.remove()
-    return pid, None
-
-
-def own_cgroup() -> str | None:
-    """The directory of our own cgroup in the version 2 hierarchy; None without one (or outside our namespace)."""
-    mount = _mount_point()
-    if mount is None:
-        return None
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            if line.startswith(_PARENT_PREFIX):
-                path = line[len(_PARENT_PREFIX) :].rstrip("\n")
-                return None if path.startswith("/..") else os.path.join(mount, path.lstrip("/"))
-    return None
-
-
-def _mount_point() -> str | None:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            left, _, right = line.partition(" - ")
-            fields = left.split()
-            if right.startswith("cgroup2 ") and fields[3] == "/":
-                return fields[4]
-    return None

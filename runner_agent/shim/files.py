@@ -7,12 +7,14 @@ import fcntl
 import json
 import os
 import signal
+import zlib
 from dataclasses import dataclass
 
 from runner_agent.shim.codec import BadMessage, JsonObject
 
 RESERVE = "exit.tmp"
 RESERVE_BYTES = 640 << 10
+_CHECKSUM = "crc32"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -73,7 +75,10 @@ def sync_directory(directory: str) -> None:
 
 
 def read_json(directory: str, name: str, limit_bytes: int = 4 << 20) -> JsonObject | None:
-    """The JSON object in a file; None if there is no such file. Raises BadMessage if it is not one, OSError."""
+    """The JSON object in a file; None if there is no such file. Raises BadMessage if it is not one, OSError.
+
+    A checksum is checked where there is one: an earlier version wrote none.
+    """
     try:
         with open(os.path.join(directory, name), "rb") as file:
             data = file.read(limit_bytes + 1)
@@ -87,11 +92,18 @@ def read_json(directory: str, name: str, limit_bytes: int = 4 << 20) -> JsonObje
         raise BadMessage(f"{name} is not JSON") from None
     if not isinstance(value, dict):
         raise BadMessage(f"{name} is not a JSON object")
+    told = value.pop(_CHECKSUM, None)
+    if told is not None and told != zlib.crc32(_plain_json(value)):
+        raise BadMessage(f"{name} is damaged: its checksum does not fit")
     return value
 
 
 def encode_json(value: JsonObject) -> bytes:
-    """The bytes of a JSON file."""
+    """The bytes of a JSON file, with a checksum: a flipped bit must not pass for another exit code."""
+    return _plain_json({**value, _CHECKSUM: zlib.crc32(_plain_json(value))})
+
+
+def _plain_json(value: JsonObject) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 

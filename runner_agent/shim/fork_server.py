@@ -19,7 +19,7 @@ import socket
 import sys
 from dataclasses import dataclass
 
-from runner_agent.shim import cgroup, codec, files, protocol, tree
+from runner_agent.shim import cgroups, codec, files, protocol, tree
 from runner_agent.shim.attempt_files import RUNS, MaskRequest, Place
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.linux import become_subreaper
@@ -69,7 +69,7 @@ class ForkServer:
     def run(self) -> None:
         """Until it has retired and its last shim is gone."""
         if self._use_cgroups:
-            cgroup.remove_left_behind()
+            cgroups.remove_left_behind()
         while not (self._retiring and not self._shims and not self._orphans()):
             busy = self._loop.turn(self._timeout_s())
             self._tend()
@@ -269,7 +269,7 @@ class ForkServer:
         if not self._dead:
             return
         if self._use_cgroups:
-            cgroup.remove_left_behind()
+            cgroups.remove_left_behind()
         proven = self._list_is_ours()
         for dead in self._dead:
             if not dead.name:

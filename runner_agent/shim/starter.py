@@ -10,7 +10,8 @@ import os
 import time
 from dataclasses import dataclass
 
-from runner_agent.shim.cgroup import Cgroup, fork_in, name_for
+from runner_agent.shim import cgroups
+from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.child import wait_and_become
 from runner_agent.shim.streams import StepStreams
 
@@ -29,8 +30,8 @@ class Starter:
         shim_pid = os.getpid()
         streams = StepStreams()
         # One per step: into a cgroup that was once killed, some kernels let nobody be born.
-        name = name_for(shim_pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
-        pid, cgroup = fork_in(Cgroup.create(name) if use_cgroups else None)
+        name = cgroups.name_for(shim_pid, time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+        pid, cgroup = cgroups.fork_in(cgroups.create(name) if use_cgroups else None)
         if pid == 0:
             wait_and_become(streams.child_ends, shim_pid, oom_score)
         streams.keep_own_ends()

@@ -29,7 +29,7 @@ from runner_agent.execution.shim_link import (
     UnknownShimVersion,
 )
 from runner_agent.shim import attempt_files, codec, files, protocol, tree
-from runner_agent.shim.cgroup import own_cgroup
+from runner_agent.shim.cgroups import own_cgroup
 from tests.integration.shim import trees
 from tests.integration.shim.host import Host, Run, end_fork_server, is_alive, python, shell, step
 from tests.waiting import wait_for

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runner_agent.execution.run_directory import Standing, StateDirectory, StillLive
 from runner_agent.shim import files
@@ -88,6 +91,87 @@ def test_what_cannot_be_read_is_set_aside_with_a_message(state: StateDirectory, 
     state.accept("run", 5, {})  # a namesake later finds its place free
     (state.path_of("run", 5) / "accept").write_bytes(b"{")
     assert [entry.standing for entry in state.scan()].count(Standing.QUARANTINED) == 2
+
+
+def test_what_somebody_else_has_put_there_is_never_removed(state: StateDirectory) -> None:
+    foreign = state.runs / "backup.2"
+    foreign.mkdir()
+    (foreign / "precious").write_text("mine")
+    (entry,) = state.scan()
+    assert (entry.standing, (entry.path / "precious").read_text()) == (Standing.QUARANTINED, "mine")
+    assert "no run directory" in entry.message
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"pid": 1 << 70}, {"pid": -1}, {"pid": 0}, {"cookie": "\ud800"}, {"cookie": ""}, {"cgroup": "/tmp/\0"},
+        {"guard_pid": 1 << 70, "guard_start_time": 5}, {"start_time": -1}, {"boot_id": "\ud800"},
+    ],
+)  # fmt: skip
+def test_a_damaged_identity_never_stops_the_agent(state: StateDirectory, change: dict[str, object]) -> None:
+    path = state.accept("run", 1, {})
+    identity = {
+        "run_id": "run", "epoch": 1, "pid": 2**22 + 1, "boot_id": files.boot_id(), "cookie": "c" * 32, "start_time": 1,
+    }  # fmt: skip
+    (path / "identity").write_text(json.dumps({**identity, **change}))
+    (entry,) = state.scan()
+    assert entry.standing in (Standing.EXITED, Standing.QUARANTINED)
+    if entry.record is not None:
+        assert not entry.record.kill_confirmed or entry.record.outcome is Outcome.HOST_REBOOTED
+
+
+def test_an_identity_names_no_directory_that_is_not_ours_to_remove(state: StateDirectory, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    path = state.accept("run", 1, {})
+    identity = {"run_id": "run", "epoch": 1, "pid": 2**22 + 1, "boot_id": files.boot_id(), "cookie": "c" * 32}
+    (path / "identity").write_text(json.dumps({**identity, "cgroup": str(precious)}))
+    (entry,) = state.scan()
+    assert entry.record is not None
+    assert not entry.record.kill_confirmed, "a directory that could be removed is no proof"
+    state.release("run", 1)
+    assert precious.is_dir()
+
+
+@pytest.mark.parametrize("name", ["accept", "spec", "identity", "exit", "stop", "tombstone", "agent", "lock", "swept"])
+def test_a_file_that_is_a_directory_stops_nothing(state: StateDirectory, name: str) -> None:
+    path = state.accept("run", 1, {})
+    (path / name).unlink(missing_ok=True)
+    (path / name).mkdir()
+    good = state.accept("run", 2, {})
+    for _ in range(2):
+        found = {entry.epoch: entry for entry in state.scan()}
+        assert found[2].path == good
+        assert found[1].standing in (Standing.QUARANTINED, Standing.EXITED, Standing.ACCEPTED, Standing.LIVE)
+
+
+@given(st.sampled_from(["accept", "spec", "identity", "exit", "stop"]), st.integers(0, 1 << 12), st.integers(0, 7))
+@settings(max_examples=80, deadline=None)
+def test_no_flipped_bit_stops_the_agent(
+    tmp_path_factory: pytest.TempPathFactory, name: str, where: int, bit: int
+) -> None:
+    state = StateDirectory.open(tmp_path_factory.mktemp("flip") / "state")
+    path = state.accept("run", 1, {"slots": 1})
+    whole = {
+        "spec": {"version": 1}, "stop": {"reason": "USER_CANCEL", "at_ns": 1},
+        "identity": {
+            "version": 1, "run_id": "run", "epoch": 1, "pid": 2**22 + 7, "start_time": 4, "boot_id": "another boot",
+            "cookie": "c" * 24, "cgroup": None, "shim_pid": 2**22 + 3, "guard_pid": 2**22 + 5, "guard_start_time": 9,
+        },
+    }  # fmt: skip
+    for file, body in whole.items():
+        (path / file).write_text(json.dumps(body))
+    if name == "exit":
+        state.scan()  # which writes it
+    data = bytearray((path / name).read_bytes())
+    data[where % len(data)] ^= 1 << bit
+    (path / name).write_bytes(data)
+    good = state.accept("run", 2, {})
+    found = {entry.epoch: entry for entry in state.scan()}
+    assert found[2].path == good
+    assert found[1].standing in (Standing.EXITED, Standing.QUARANTINED)
+    state.close()
 
 
 def test_strange_names_are_set_aside_too(state: StateDirectory) -> None:
