@@ -60,11 +60,16 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
 
 
 class Doors:
-    """All services of one server, called as one principal. Calls last 60 s at most unless they say otherwise."""
+    """All services of one server, called as one principal. Calls last 60 s at most unless they say otherwise.
 
-    def __init__(self, target: str, token: str | None) -> None:
+    `watching` interceptors see each call before the token is added.
+    """
+
+    def __init__(self, target: str, token: str | None, *watching: grpc.UnaryUnaryClientInterceptor) -> None:
         self._plain = grpc.insecure_channel(target, options=OPTIONS)
         channel = self._plain if token is None else grpc.intercept_channel(self._plain, _Bearer(token))
+        if watching:
+            channel = grpc.intercept_channel(channel, *watching)
         self.access = access_pb2_grpc.AccessServiceStub(channel)
         self.logs = log_pb2_grpc.LogServiceStub(channel)
         self.projects = project_pb2_grpc.ProjectServiceStub(channel)

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
+import grpc
 from banksman.v1 import log_pb2, run_pb2, runner_pb2, spec_pb2, system_pb2
 
 from tests.scenarios.children import Fifo
@@ -141,9 +142,9 @@ class House:
         probe.system.GetServerInfo(system_pb2.GetServerInfoRequest(), timeout=30)
         probe.close()
 
-    def client(self, token: str | None = "") -> Doors:
-        """A client with this token; by default the admin's; None calls without any."""
-        doors = Doors(self.admin.target, self.admin.token if token == "" else token)
+    def client(self, token: str | None = "", *watching: grpc.UnaryUnaryClientInterceptor) -> Doors:
+        """A client with this token; by default the admin's; None calls without any. Interceptors may watch it."""
+        doors = Doors(self.admin.target, self.admin.token if token == "" else token, *watching)
         self._doors.append(doors)
         return doors
 

@@ -1,0 +1,1 @@
+"""Histories: what runs, clients and the database say of the same time, and whether they agree."""
