@@ -18,6 +18,7 @@ from control_plane.api.interceptors import Gate
 from control_plane.api.reception import Reception
 from control_plane.api.server import Door, PortTaken
 from control_plane.api.services import add_services
+from control_plane.api.trouble import Trouble
 from control_plane.api.views import Views
 from control_plane.api.visits import Visits
 from control_plane.api.watching import Watching
@@ -31,6 +32,7 @@ from control_plane.clock import Clock, SystemClock
 from control_plane.config import Settings
 from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.dispatch.sessions import Sessions
+from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
 from control_plane.lifecycle import clocks, housekeeping, principals, tokens
 from control_plane.lifecycle.house import House
@@ -127,12 +129,13 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     dispatcher = Dispatcher(house, sessions)
     press = _press(settings, clock)
     authenticator = Authenticator(house, press)
-    views = Views(house, dispatcher.waiting_because)
+    sightings, views = Sightings(), Views(house, dispatcher.waiting_because, Trouble(house, sessions))
     desk = Desk(
         house=house,
         settings=settings,
         sessions=sessions,
-        reception=Reception(house, sessions, ingest),
+        sightings=sightings,
+        reception=Reception(house, sessions, ingest, sightings),
         views=views,
         watching=Watching(house, views),
         authenticator=authenticator,

@@ -8,11 +8,11 @@ from banksman.v1 import log_pb2, run_pb2, spec_pb2
 from google.protobuf.message import DecodeError, Message
 
 from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, within
-from control_plane.domain.attempt import Attempt, StepResult, StopRecord
+from control_plane.domain.attempt import Attempt, EndProof, StepResult, StopRecord
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.log import LogGap, LogKind, LogRecord
-from control_plane.domain.run import Link, Run, RunOptions, RunState
+from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunState
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
 
 E = TypeVar("E")
@@ -35,11 +35,20 @@ STEP_RESULT = Plan(StepResult, run_pb2.StepResult)
 LOG_GAP = Plan(LogGap, run_pb2.LogGap)
 LOG_RECORD = Plan(LogRecord, log_pb2.LogRecord)
 STOP_RECORD = Plan(StopRecord, run_pb2.StopRecord, stored=True)
+REMEDY = Plan(Remedy, run_pb2.Remedy)
+_encode_end_proof, _ = enum_turns(EndProof, run_pb2.EndProof.DESCRIPTOR)
+
+
+def _end_proof(attempt: Attempt) -> Any:
+    return 0 if attempt.end_proof is None else _encode_end_proof(attempt.end_proof)
+
+
 ATTEMPT = Plan(
     Attempt,
     run_pb2.Attempt,
     nested={StepResult: STEP_RESULT, StopRecord: STOP_RECORD, LogGap: LOG_GAP},
     stored=True,
+    computed={"end_proof": _end_proof},
 )
 RUN_EVENT = Plan(RunEventRecord, run_pb2.RunEvent)
 
@@ -53,7 +62,7 @@ def _run_duration(run: Run) -> Any:
 RUN = Plan(
     Run,
     run_pb2.Run,
-    nested={RunOptions: OPTIONS, Attempt: ATTEMPT},
+    nested={RunOptions: OPTIONS, Attempt: ATTEMPT, Remedy: REMEDY},
     stored=True,
     absent=frozenset({"spec"}),
     computed={

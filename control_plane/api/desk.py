@@ -17,6 +17,7 @@ from control_plane.auth.credentials import CredentialPress
 from control_plane.auth.visibility import visible_project, visible_run
 from control_plane.config import Settings
 from control_plane.dispatch.sessions import Sessions
+from control_plane.dispatch.sightings import Sightings
 from control_plane.domain.principal import Caller
 from control_plane.domain.project import Project
 from control_plane.domain.run import Run
@@ -34,6 +35,7 @@ class Desk:
     house: House
     settings: Settings
     sessions: Sessions
+    sightings: Sightings
     reception: Reception
     views: Views
     watching: Watching

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from control_plane.api.session_messages import bounded
 from control_plane.dispatch.sessions import LiveSession, Sessions
+from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.turns import Turns
 from control_plane.domain.errors import (
     BanksmanError,
@@ -40,6 +41,7 @@ from control_plane.domain.session import (
 from control_plane.lifecycle import reports, runners
 from control_plane.lifecycle.house import House
 from control_plane.logs.ingest import Ingest
+from control_plane.storage import reads
 from control_plane.telemetry import logger
 
 log = logger("api")
@@ -52,8 +54,8 @@ HEARTBEATS = "heartbeats"
 class Reception:
     """Serves all sessions of one server."""
 
-    def __init__(self, house: House, sessions: Sessions, ingest: Ingest) -> None:
-        self._house, self._sessions, self._ingest = house, sessions, ingest
+    def __init__(self, house: House, sessions: Sessions, ingest: Ingest, sightings: Sightings) -> None:
+        self._house, self._sessions, self._ingest, self._sightings = house, sessions, ingest, sightings
 
     async def greet(self, session: LiveSession, hello: Hello, credential_generation: int) -> None:
         """Hello to Welcome: an older session ends, the inventory is judged, and only then work may leave."""
@@ -68,8 +70,11 @@ class Reception:
                 self._house, session.runner_id, hello, credential_generation=credential_generation
             )
             session.epoch, session.draining = runner.session_epoch, hello.draining
+            session.opened_at = self._house.clock.now()
+            self._sightings.came(runner, session.opened_at)
             self._sessions.open(session)
         verdicts = await self._resumed(await reports.inventory(self._house, session.holder, hello.inventory))
+        self._sightings.listed(session.runner_id, hello.inventory, verdicts)
         period_s = timing.heartbeat_s(len(self._sessions))
         session.send(
             Welcome(
@@ -131,6 +136,13 @@ class Reception:
             log.warning("the end of a session could not be stored yet", runner=runner_id, error=str(error))
             self._sessions.owe(runner_id, epoch)
 
+    async def seal_all(self, runner_id: RunnerId) -> int:
+        """The runner's host is gone with its disk: what it has not sent never comes. How many logs that ended."""
+        keys = await self._house.database.read(partial(reads.unsealed_of_runner, runner_id=runner_id))
+        for key in keys:
+            await self._ingest.seal_incomplete(key, "its host was declared dead")
+        return len(keys)
+
     async def _report(self, session: LiveSession, message: FromRunner) -> None:
         holder = session.holder
         match message:
@@ -152,6 +164,7 @@ class Reception:
             session.draining = beat.draining
             self._house.watch.notify("queue")
         verdicts = await self._resumed(await reports.heartbeat(self._house, session.holder, beat.held))
+        self._sightings.listed(session.runner_id, beat.held, verdicts)
         next_s = self._house.timing.heartbeat_s(len(self._sessions))
         said = bounded(verdicts, turn=beat.seq)
         session.send(HeartbeatAck(seq=beat.seq, next_interval_s=next_s, verdicts=said))

@@ -11,7 +11,7 @@ from control_plane.api.convert import SPEC
 from control_plane.api.mapping import Plan
 from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
 from control_plane.domain.project import Project
-from control_plane.domain.runner import Runner
+from control_plane.domain.runner import CloneAlarm, Runner, RunnerAttempt
 from control_plane.domain.schedule import CatchUpPolicy, OverlapPolicy, Schedule, ScheduleDraft
 from control_plane.domain.secret import Secret
 from control_plane.domain.spec import RunSpec
@@ -22,7 +22,15 @@ PROJECT = Plan(Project, project_pb2.Project, stored=True)
 PRINCIPAL = Plan(Principal, access_pb2.Principal, stored=True)
 TOKEN = Plan(Token, access_pb2.Token, stored=True)
 JOIN_TOKEN = Plan(JoinToken, runner_pb2.JoinToken, stored=True)
-RUNNER = Plan(Runner, runner_pb2.Runner, stored=True)
+RUNNER = Plan(
+    Runner,
+    runner_pb2.Runner,
+    stored=True,
+    nested={
+        RunnerAttempt: Plan(RunnerAttempt, runner_pb2.RunnerAttempt),
+        CloneAlarm: Plan(CloneAlarm, runner_pb2.CloneAlarm),
+    },
+)
 SECRET = Plan(Secret, secret_pb2.Secret, stored=True)
 SCHEDULE = Plan(Schedule, schedule_pb2.Schedule, stored=True)
 

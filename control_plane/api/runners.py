@@ -18,7 +18,7 @@ from control_plane.dispatch.sessions import REVOKED
 from control_plane.domain.ids import JoinTokenId
 from control_plane.domain.runner import Runner
 from control_plane.domain.session import Drain, Resume
-from control_plane.lifecycle import runners
+from control_plane.lifecycle import losses, runners
 from control_plane.storage import reads
 
 
@@ -29,7 +29,9 @@ class RunnerServicer(runner_pb2_grpc.RunnerServiceServicer):
         self._desk = desk
 
     async def GetRunner(self, request: runner_pb2.GetRunnerRequest, context: Context) -> runner_pb2.Runner:
-        return self._shown(await self._find(request.runner))
+        runner = await self._find(request.runner)
+        held = await self._desk.read(partial(reads.runner_attempts, runner_id=runner.id))
+        return self._shown(self._desk.sightings.of(runner, held))
 
     async def ListRunners(
         self, request: runner_pb2.ListRunnersRequest, context: Context
@@ -51,6 +53,21 @@ class RunnerServicer(runner_pb2_grpc.RunnerServiceServicer):
         runner = await runners.revoke(self._desk.house, (await self._find(request.runner)).id)
         self._desk.sessions.end(runner.id, REVOKED)
         return self._shown(runner)
+
+    async def MarkRunnerLost(
+        self, request: runner_pb2.MarkRunnerLostRequest, context: Context
+    ) -> runner_pb2.MarkRunnerLostResponse:
+        house, runner_id = self._desk.house, (await self._find(request.runner)).id
+        order = losses.MarkLost(note=request.note, host_is_dead=request.host_is_dead, force=request.force)
+        marked = await losses.mark_runner_lost(house, self._desk.caller(), runner_id, order)
+        sealed = await self._desk.reception.seal_all(runner_id) if order.host_is_dead else 0
+        return runner_pb2.MarkRunnerLostResponse(
+            runner=self._shown(await self._find(runner_id)),
+            lost_run_ids=marked.lost,
+            queued_run_ids=marked.queued,
+            cancelled_run_ids=marked.cancelled,
+            sealed_logs=sealed,
+        )
 
     async def CreateJoinToken(
         self, request: runner_pb2.CreateJoinTokenRequest, context: Context
@@ -82,8 +99,9 @@ class RunnerServicer(runner_pb2_grpc.RunnerServiceServicer):
     def _shown(self, runner: Runner) -> runner_pb2.Runner:
         """With what the agent itself says; which runs it holds is not for people who may not see all projects."""
         session = self._desk.sessions.get(runner.id)
-        if session is not None and session.draining:
-            runner = replace(runner, draining=True)
+        if session is not None:
+            since = session.opened_at if runner.connected else None
+            runner = replace(runner, connected_since=since, draining=runner.draining or session.draining)
         if not self._desk.caller().principal.admin:
-            runner = replace(runner, held_run_ids=())
+            runner = replace(runner, held_run_ids=(), attempts=(), unknown_run_ids=(), clone_alarms=())
         return RUNNER.encode(runner)

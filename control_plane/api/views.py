@@ -8,6 +8,7 @@ from dataclasses import replace
 from banksman.v1 import run_pb2
 
 from control_plane.api.convert import run_message
+from control_plane.api.trouble import Trouble
 from control_plane.domain.attempt import AttemptState
 from control_plane.domain.ids import RunId
 from control_plane.domain.run import Run, RunState
@@ -27,8 +28,8 @@ class Views:
         waiting: the dispatcher's sentence for a run that it could not place; empty when it has none.
     """
 
-    def __init__(self, house: House, waiting: Callable[[RunId], str]) -> None:
-        self._house, self._waiting = house, waiting
+    def __init__(self, house: House, waiting: Callable[[RunId], str], trouble: Trouble) -> None:
+        self._house, self._waiting, self._trouble = house, waiting, trouble
 
     def brief(self, run: Run) -> run_pb2.Run:
         """For lists and watches: without spec and attempts."""
@@ -43,7 +44,7 @@ class Views:
     async def whole(self, run: Run) -> run_pb2.Run:
         """Everything that is known of a run."""
         run, spec = await self._house.database.read(lambda connection: self.load(connection, run))
-        return run_message(self._explained(run), spec)
+        return run_message(self._trouble.shown(self._explained(run)), spec)
 
     def load(self, connection: Connection, run: Run) -> tuple[Run, RunSpec | None]:
         """The run with its attempts, as it is in this snapshot, and its spec."""

@@ -54,7 +54,8 @@ RULES: Mapping[str, Rule] = {
     **_methods(
         _V1 + "RunnerService",
         Rule.ADMIN,
-        *("DrainRunner", "ResumeRunner", "RevokeRunner", "CreateJoinToken", "ListJoinTokens", "DeleteJoinToken"),
+        *("DrainRunner", "ResumeRunner", "RevokeRunner", "MarkRunnerLost"),
+        *("CreateJoinToken", "ListJoinTokens", "DeleteJoinToken"),
     ),
     **_methods(_V1 + "SecretService", Rule.MEMBER, "SetSecret", "ListSecrets", "DeleteSecret"),
     **_methods(_V1 + "SystemService", Rule.MEMBER, "GetServerInfo", "GetStatus"),

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.session import Goodbye, LogAck, LogRewind, ToRunner
@@ -41,6 +42,8 @@ class LiveSession:
         # Its beginning was given to the database, whatever has become of that.
         self.storing = False
         self.welcomed = False
+        # By the wall clock, for people; None until then.
+        self.opened_at: datetime | None = None
         # What the runner says of itself in heartbeats.
         self.draining = False
         # When its last message came, in monotonic seconds.

@@ -112,6 +112,30 @@ class StopRecord:
     requested_by: str = ""
     note: str = ""
     survivors: int = 0
+    # By the server's clock; the three above are by the host's.
+    received_heard_at: datetime | None = None
+    signalled_heard_at: datetime | None = None
+    killed_heard_at: datetime | None = None
+
+
+class Connectivity(StrEnum):
+    """Whether the server reaches the host of a live attempt."""
+
+    CONNECTED = "CONNECTED"
+    # Its runner has no session.
+    DISCONNECTED = "DISCONNECTED"
+    # Its runner speaks from another state directory.
+    HOLDER_AWAY = "HOLDER_AWAY"
+    # Its runner is connected and does not speak for it any more: its loss clock runs.
+    NOT_RENEWED = "NOT_RENEWED"
+
+
+class EndProof(StrEnum):
+    """What is known of the processes of an attempt that is over."""
+
+    CONFIRMED = "CONFIRMED"
+    PRESUMED_DEAD = "PRESUMED_DEAD"
+    NOT_PROVEN = "NOT_PROVEN"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +154,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt as stored. `runner_name`, `number` and `disconnected_since` are for readers."""
+    """One attempt as stored; what has no column (`runner_name`, `disconnected_since` …) is for readers."""
 
     run_id: RunId
     lease_epoch: int
@@ -176,6 +200,9 @@ class Attempt:
     # The runner was told to forget it (Release).
     released_at: datetime | None = None
     disconnected_since: datetime | None = None
+    connectivity: Connectivity | None = None
+    # When it is lost unless it is heard of before.
+    given_up_at: datetime | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -190,3 +217,13 @@ class Attempt:
     @property
     def is_live(self) -> bool:
         return self.state in ATTEMPT_LIVE
+
+    @property
+    def end_proof(self) -> EndProof | None:
+        """None while it is not over, and if it was never assigned."""
+        if self.is_live or self.assigned_at is None:
+            return None
+        if self.kill_confirmed:
+            return EndProof.CONFIRMED
+        lost = self.state is AttemptState.LOST and self.reason is Reason.RUNNER_LOST
+        return EndProof.PRESUMED_DEAD if lost else EndProof.NOT_PROVEN

@@ -99,6 +99,11 @@ class Clocks:
             return None
         return clock.renewed_s + clock.freed_after_s
 
+    def renewed_s(self, key: AttemptKey) -> float | None:
+        """When its runner spoke for it last, or its loss clock began; None: not followed, or nobody accepted it."""
+        clock = self._attempts.get(key)
+        return None if clock is None else clock.renewed_s
+
     def tick(self, now_s: float, period_s: float = 1.0) -> tuple[Alarm, ...]:
         """Alarms that are due; each is rung again at the next tick until the attempt has moved."""
         paused = self.last_tick_s is not None and now_s - self.last_tick_s > period_s + self.timing.pause_s

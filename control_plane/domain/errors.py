@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     SCHEDULE_PAUSED = "SCHEDULE_PAUSED"
     TASK_HAS_SCHEDULES = "TASK_HAS_SCHEDULES"
     LAST_ADMIN = "LAST_ADMIN"
+    RUNNER_CONNECTED = "RUNNER_CONNECTED"
     LIMIT_REACHED = "LIMIT_REACHED"
     JOIN_TOKEN_USED = "JOIN_TOKEN_USED"
     LABEL_NOT_GRANTED = "LABEL_NOT_GRANTED"
@@ -118,6 +119,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.SCHEDULE_PAUSED: _E("FAILED_PRECONDITION", 409, "The schedule is paused."),
     _C.TASK_HAS_SCHEDULES: _E("FAILED_PRECONDITION", 409, "The task has schedules."),
     _C.LAST_ADMIN: _E("FAILED_PRECONDITION", 409, "It is the last admin."),
+    _C.RUNNER_CONNECTED: _E("FAILED_PRECONDITION", 409, "The runner is connected."),
     _C.LIMIT_REACHED: _E("FAILED_PRECONDITION", 409, "A limit was reached."),
     _C.JOIN_TOKEN_USED: _E("FAILED_PRECONDITION", 409, "The join token was used already."),
     _C.LABEL_NOT_GRANTED: _E("FAILED_PRECONDITION", 409, "The join token does not grant these labels."),

@@ -7,6 +7,7 @@ from control_plane.domain import limits
 from control_plane.domain.attempt import ATTEMPT_TERMINAL, Attempt, StepResult, StopPhase
 from control_plane.domain.case import Case, concluded
 from control_plane.domain.history import RunEventType
+from control_plane.domain.log import LogGap
 from control_plane.domain.run import RUN_TERMINAL
 from control_plane.domain.session import ExitOutcome, ExitRecord
 
@@ -31,7 +32,9 @@ def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
         stop = replace(
             stop,
             signalled_at=stop.signalled_at or record.signalled_at,
+            signalled_heard_at=_heard(stop.signalled_heard_at, stop.signalled_at, record.signalled_at, now),
             killed_at=stop.killed_at or record.killed_at,
+            killed_heard_at=_heard(stop.killed_heard_at, stop.killed_at, record.killed_at, now),
             survivors=max(stop.survivors, record.survivors_killed),
             phase=StopPhase.KILLED if record.killed_at is not None else stop.phase,
         )
@@ -39,30 +42,46 @@ def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
     if started_at is None and record.started_at is not None:
         started_at = host_time(record.started_at, attempt.offered_at, now)
     ended_at = attempt.ended_at or host_time(record.ended_at, started_at or attempt.offered_at, now)
-    case = replace(
-        case,
-        attempt=replace(
-            attempt,
-            exit_stored=True,
-            exit_code=record.exit_code,
-            signal=record.signal,
-            steps=record.steps or attempt.steps,
-            pid=attempt.pid or record.pid,
-            started_at=started_at,
-            ended_at=ended_at,
-            kill_confirmed=nothing_left(attempt, record),
-            survivors_killed=record.survivors_killed,
-            final_offset=record.final_offset,
-            expected_digest=record.digest,
-            gaps=record.gaps,
-            log_counted=record.log_counted,
-            cpu_s=record.cpu_s,
-            max_rss_bytes=record.max_rss_bytes,
-            usage_source=record.usage_source,
-            stop=stop,
-        ),
+    filled = replace(
+        attempt,
+        exit_stored=True,
+        exit_code=record.exit_code,
+        signal=record.signal,
+        steps=record.steps or attempt.steps,
+        pid=attempt.pid or record.pid,
+        started_at=started_at,
+        ended_at=ended_at,
+        kill_confirmed=nothing_left(attempt, record),
+        survivors_killed=record.survivors_killed,
+        final_offset=record.final_offset,
+        expected_digest=record.digest,
+        gaps=record.gaps,
+        log_counted=record.log_counted,
+        cpu_s=record.cpu_s,
+        max_rss_bytes=record.max_rss_bytes,
+        usage_source=record.usage_source,
+        stop=stop,
     )
-    return _with_result(case, record)
+    return _with_result(replace(case, attempt=with_missing_bytes(filled)), record)
+
+
+def with_missing_bytes(attempt: Attempt) -> Attempt:
+    """A log that was sealed before it was whole says what it lacks: a gap as far as its exit record counts, else that
+    nobody knows how much."""
+    if attempt.log_sealed_at is None or attempt.log_complete:
+        return attempt
+    if not attempt.exit_stored or attempt.final_offset is None:
+        return replace(attempt, log_counted=False)
+    if attempt.final_offset <= attempt.log_bytes:
+        return attempt
+    kept = tuple(gap for gap in attempt.gaps if gap.from_offset < attempt.log_bytes)
+    missing = LogGap(from_offset=attempt.log_bytes, to_offset=attempt.final_offset)
+    return replace(attempt, gaps=(*kept, missing))
+
+
+def _heard(known: datetime | None, known_at: datetime | None, told: datetime | None, now: datetime) -> datetime | None:
+    """When the server first knew of a phase: what was told only now was heard only now."""
+    return known if known_at is not None or told is None else now
 
 
 def late_exit(case: Case, record: ExitRecord, now: datetime) -> Case:

@@ -92,6 +92,14 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """What an operator can do about a run that waits for a host: a whole command line, and what it does."""
+
+    command: str
+    effect: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
     """What a caller says about one run beside its spec."""
 
@@ -108,7 +116,7 @@ class RunOptions:
 class Run:
     """One run as stored. The spec itself is stored once by SHA-256 and loaded apart.
 
-    `attempts` and `waiting_because` are filled by readers that want them; they are not columns.
+    `attempts`, `waiting_because` and `remedies` are filled by readers that want them; they are not columns.
     """
 
     id: RunId
@@ -158,6 +166,8 @@ class Run:
     result_data: str = ""
     attempts: tuple[Attempt, ...] = ()
     waiting_because: str = ""
+    # What frees it while its host is away.
+    remedies: tuple[Remedy, ...] = ()
 
     @property
     def is_active(self) -> bool:

@@ -4,12 +4,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from control_plane.domain.attempt import AttemptState
 from control_plane.domain.ids import ProjectId, RunId, RunnerId
+from control_plane.domain.session import HeldPhase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerAttempt:
+    """An attempt that a runner has, or may have, on its disk. `state` None: unknown here; `phase` None: not listed."""
+
+    run_id: RunId
+    lease_epoch: int
+    state: AttemptState | None = None
+    phase: HeldPhase | None = None
+    message: str = ""
+    log_sealed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloneAlarm:
+    """A sign that two hosts use one identity."""
+
+    at: datetime
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """One runner as stored. `connected`, `disconnected_since`, `slots_used` and `held_run_ids` are for readers."""
+    """One runner as stored; what has no column (`slots_used`, `held_run_ids` …) is for readers."""
 
     id: RunnerId
     name: str
@@ -36,3 +58,7 @@ class Runner:
     connected: bool = False
     disconnected_since: datetime | None = None
     held_run_ids: tuple[RunId, ...] = ()
+    connected_since: datetime | None = None
+    attempts: tuple[RunnerAttempt, ...] = ()
+    unknown_run_ids: tuple[RunId, ...] = ()
+    clone_alarms: tuple[CloneAlarm, ...] = ()

@@ -104,6 +104,8 @@ class HeldAttempt:
     stop: StopStatus | None = None
     started_at: datetime | None = None
     pid: int = 0
+    # Why it was set aside.
+    message: str = ""
 
 
 # -- runner to server -------------------------------------------------------------------------------------------------

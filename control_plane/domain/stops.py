@@ -108,11 +108,11 @@ def stop_progressed(case: Case, status: StopStatus, now: datetime) -> Case:
     at = status.at or now
     match status.phase:
         case StopPhase.RECEIVED:
-            record = replace(record, received_at=at)
+            record = replace(record, received_at=at, received_heard_at=now)
         case StopPhase.SIGNALLED:
-            record = replace(record, signalled_at=at)
+            record = replace(record, signalled_at=at, signalled_heard_at=now)
         case StopPhase.KILLED:
-            record = replace(record, killed_at=at)
+            record = replace(record, killed_at=at, killed_heard_at=now)
         case StopPhase.REQUESTED:
             pass
     case = replace(case, attempt=replace(case.live, stop=record))
@@ -129,9 +129,10 @@ def stopped_by_host(case: Case, reason: Reason, record: ExitRecord, now: datetim
     stop = replace(
         stop,
         phase=phase,
-        requested_at=record.signalled_at or stop.requested_at,
         signalled_at=record.signalled_at,
+        signalled_heard_at=None if record.signalled_at is None else now,
         killed_at=record.killed_at,
+        killed_heard_at=None if record.killed_at is None else now,
         survivors=record.survivors_killed,
     )
     case = replace(case, attempt=replace(case.live, stop=stop))

@@ -7,6 +7,7 @@ from functools import partial
 
 from control_plane.domain.case import Case, concluded
 from control_plane.domain.errors import ErrorCode, NotFound
+from control_plane.domain.evidence import with_missing_bytes
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.logs import LogSeal, LogSegment
@@ -63,7 +64,7 @@ def _seal(house: House, key: AttemptKey, seal: LogSeal, connection: Connection) 
         log_complete=seal.complete,
         log_sealed_at=now,
     )
-    after = replace(before, attempt=attempt)
+    after = replace(before, attempt=with_missing_bytes(attempt))
     if not seal.complete:
         note = seal.note or "the log is incomplete"
         after = after.record(RunEventType.EVIDENCE_ADDED, now, note=note)

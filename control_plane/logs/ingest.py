@@ -24,6 +24,9 @@ from control_plane.watch import Watch
 log = logger("logs")
 
 
+NOT_HELD = "its runner no longer has it"
+
+
 def _nobody(message: LogAnswer) -> None:
     """The session has ended: the runner asks again in its next Hello."""
 
@@ -116,7 +119,7 @@ class Ingest:
             if key not in listed:
                 await self.seal_incomplete(key)
 
-    async def seal_incomplete(self, key: AttemptKey) -> None:
+    async def seal_incomplete(self, key: AttemptKey, why: str = NOT_HELD) -> None:
         """Nothing more will come for this log: seal it with what is there."""
         owner = await self._ledger.owner(key)
         if owner is None or owner.sealed:
@@ -125,7 +128,7 @@ class Ingest:
         if stream is None:
             stream = await self._load(key, owner, _nobody)
         stream.exit = owner.exit
-        await self._sealer.give_up(stream)
+        await self._sealer.give_up(stream, why)
 
     async def committed(self, key: AttemptKey) -> int:
         """The offset behind the last durable byte: from here on bytes are wanted."""

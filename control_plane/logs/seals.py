@@ -106,11 +106,11 @@ class Sealer:
             self._failed = True
             self._asked[stream.key] = stream
 
-    async def give_up(self, stream: Stream) -> None:
+    async def give_up(self, stream: Stream, why: str) -> None:
         """Seal with what is there. Raises BanksmanError, OSError."""
         async with _Sealing(stream):
             facts = await self._in_thread(lambda: self._look(stream.key, stream.exit))
-            found = Judgement(LogState.INCOMPLETE, "its runner no longer has it")
+            found = Judgement(LogState.INCOMPLETE, why)
             if stream.exit is not None and facts.end >= stream.exit.final_offset:
                 found = judge(stream.exit, facts.end, facts.digest)
             await self._seal(stream, facts, found)

@@ -75,6 +75,8 @@ class Held:
     started_at_ns: int | None = None
     spooled_offset: int = 0
     log_open: bool = False
+    # Why it was set aside.
+    message: str = ""
 
     @property
     def loss_deadline_boot_ns(self) -> int | None:
@@ -104,4 +106,5 @@ class Held:
             stop=self.stop_status,
             started_at_ns=self.started_at_ns,
             pid=self.pid,
+            message=self.message,
         )

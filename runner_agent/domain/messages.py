@@ -78,6 +78,7 @@ class HeldAttempt:
     stop: StopStatus | None = None
     started_at_ns: int | None = None
     pid: int = 0
+    message: str = ""
 
 
 # ---- runner to server ------------------------------------------------------------------------------------------------

@@ -262,5 +262,5 @@ def _exited(turn: Turn, key: AttemptKey, report: ExitReport) -> None:
 def _set_apart(turn: Turn, key: AttemptKey, phase: Phase, why: str) -> None:
     held = turn.held.get(key)
     if held is not None and held.phase is not phase and held.phase not in (*OVER, Phase.FORGETTING):
-        turn.put(replace(held, phase=phase, assignment=None))
+        turn.put(replace(held, phase=phase, assignment=None, message=why))
         turn.note("attempt_set_apart", key, f"{phase}: {why}", warning=True)

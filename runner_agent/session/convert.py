@@ -19,6 +19,8 @@ from runner_agent.session.convert_values import enum_from, seconds, text, timest
 
 _LOG_KINDS = {kind: log.LogKind.Value(f"LOG_KIND_{kind.value}") for kind in log_domain.LogKind}
 _DEFAULT_INTERVAL_S = 5.0
+# Of why one attempt was set aside; every heartbeat says it again.
+_MESSAGE_CHARACTERS = 1_000
 
 
 # ---- to the wire -----------------------------------------------------------------------------------------------------
@@ -96,6 +98,7 @@ def _held(entry: domain.HeldAttempt) -> wire.HeldAttempt:
         stop=None if entry.stop is None else _stop_status(entry.stop),
         started_at=timestamp(entry.started_at_ns),
         pid=entry.pid,
+        message=text(entry.message)[:_MESSAGE_CHARACTERS],
     )
 
 

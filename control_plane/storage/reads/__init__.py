@@ -30,6 +30,7 @@ from control_plane.storage.reads.logs import (
     log_view,
     oldest_logs,
     unsealed_logs,
+    unsealed_of_runner,
 )
 from control_plane.storage.reads.resolve import (
     find_run,
@@ -42,7 +43,7 @@ from control_plane.storage.reads.resolve import (
     the_schedule,
     the_task,
 )
-from control_plane.storage.reads.runners import find_runner, list_runners, runner, runners
+from control_plane.storage.reads.runners import find_runner, list_runners, runner, runner_attempts, runners
 from control_plane.storage.reads.runs import (
     EventFilter,
     RunFilter,
@@ -149,6 +150,7 @@ __all__ = [
     "run",
     "run_of_firing",
     "runner",
+    "runner_attempts",
     "runners",
     "schedule",
     "sealed_secrets",
@@ -167,6 +169,7 @@ __all__ = [
     "token",
     "token_by_digest",
     "unsealed_logs",
+    "unsealed_of_runner",
     "usable_admin_tokens",
     "waiting_runs_of_deleted_tasks",
 ]

@@ -48,16 +48,16 @@ _VIEW_ATTEMPTS: Final = (
     .where(_A.run_id == bindparam("run_id"), _A.assigned_at.is_not(None))
     .order_by(_A.lease_epoch)
 )
-_UNSEALED: Final = (
+_UNSEALED_OF_RUNNER: Final = (
     select(_A.run_id, _A.lease_epoch)
     .where(
         text(UNSEALED_ATTEMPT),
         _A.runner_id == bindparam("runner_id"),
-        _A.state_directory_id == bindparam("state_directory_id"),
         _A.state.in_(sorted(str(state) for state in ATTEMPT_TERMINAL)),
     )
     .order_by(_A.run_id, _A.lease_epoch)
 )
+_UNSEALED: Final = _UNSEALED_OF_RUNNER.where(_A.state_directory_id == bindparam("state_directory_id"))
 
 
 def log_owner(connection: Connection, key: AttemptKey) -> LogOwner | None:
@@ -129,6 +129,11 @@ def unsealed_logs(connection: Connection, holder: Holder) -> tuple[AttemptKey, .
     """That holder's attempts that are over while their log is not sealed."""
     who = {"runner_id": holder.runner_id, "state_directory_id": holder.state_directory_id}
     return tuple(_key(row) for row in connection.execute(_UNSEALED, who))
+
+
+def unsealed_of_runner(connection: Connection, runner_id: RunnerId) -> tuple[AttemptKey, ...]:
+    """The runner's attempts, of whatever state directory, that are over while their log is not sealed."""
+    return tuple(_key(row) for row in connection.execute(_UNSEALED_OF_RUNNER, {"runner_id": runner_id}))
 
 
 def abandoned_logs(connection: Connection, before: datetime, limit: int) -> tuple[AttemptKey, ...]:

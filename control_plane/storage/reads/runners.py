@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, or_, select, text
+from sqlalchemy import Connection, bindparam, or_, select, text, union
 
+from control_plane.domain.attempt import AttemptState
 from control_plane.domain.ids import RunId, RunnerId
 from control_plane.domain.pages import Page
-from control_plane.domain.runner import Runner
+from control_plane.domain.runner import Runner, RunnerAttempt
 from control_plane.storage.paging import PageRequest, fetch_page
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.shapes import RUNNER
 from control_plane.storage.tables import ATTEMPTS, RUNNERS
-from control_plane.storage.tables.runs import LIVE_ATTEMPT
+from control_plane.storage.tables.runs import LIVE_ATTEMPT, UNSEALED_ATTEMPT
 
 _RUNNERS: Final = select(*RUNNER.columns)
 _RUNNER: Final = Prepared(_RUNNERS.where(RUNNERS.c.id == bindparam("id")))
@@ -26,6 +27,16 @@ _FIND_RUNNER: Final = Prepared(
 _ALL: Final = Prepared(_RUNNERS.where(RUNNERS.c.revoked_at.is_(None)).order_by(RUNNERS.c.name))
 _LIVE: Final = select(ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, ATTEMPTS.c.slots).where(text(LIVE_ATTEMPT))
 _HELD: Final = Prepared(_LIVE)
+_THERE_COLUMNS: Final = select(ATTEMPTS.c.run_id, ATTEMPTS.c.lease_epoch, ATTEMPTS.c.state, ATTEMPTS.c.log_sealed_at)
+_THERE: Final = Prepared(
+    # Each half by its own index.
+    union(
+        _THERE_COLUMNS.where(text(LIVE_ATTEMPT), ATTEMPTS.c.runner_id == bindparam("runner_id")),
+        _THERE_COLUMNS.where(text(UNSEALED_ATTEMPT), ATTEMPTS.c.runner_id == bindparam("runner_id")),
+    )
+    .order_by("run_id", "lease_epoch")
+    .limit(500)
+)
 _HELD_BY_ONE: Final = Prepared(_LIVE.where(ATTEMPTS.c.runner_id == bindparam("runner_id")))
 
 
@@ -57,6 +68,19 @@ def list_runners(connection: Connection, request: PageRequest, *, include_revoke
         scope=("runners", include_revoked),
     )
     return replace(page, items=_with_held(connection, page.items))
+
+
+def runner_attempts(connection: Connection, runner_id: RunnerId) -> tuple[RunnerAttempt, ...]:
+    """What is live there, or still owes its log; at most 500, oldest first."""
+    return tuple(
+        RunnerAttempt(
+            run_id=RunId(run_id),
+            lease_epoch=lease_epoch,
+            state=AttemptState(state),
+            log_sealed=sealed_at is not None,
+        )
+        for run_id, lease_epoch, state, sealed_at in _THERE.all(connection, {"runner_id": runner_id})
+    )
 
 
 def _with_held(connection: Connection, found: Sequence[Runner]) -> tuple[Runner, ...]:

@@ -114,6 +114,7 @@ async def test_what_is_for_admins_is_denied_to_others(server, doors):
         "RunnerService/DeleteJoinToken",
         "RunnerService/DrainRunner",
         "RunnerService/ListJoinTokens",
+        "RunnerService/MarkRunnerLost",
         "RunnerService/ResumeRunner",
         "RunnerService/RevokeRunner",
     }

@@ -12,6 +12,7 @@ from control_plane.auth.tokens import TokenKind, digest, mint
 from control_plane.auth.vault import FileVault
 from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.dispatch.sessions import LiveSession, Sessions
+from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
 from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.session import Hello
@@ -125,7 +126,7 @@ async def test_a_runner_that_leaves_while_its_hello_is_stored_is_away(rooms, tmp
     runner = await enrolled(rooms)
     store = FileLogStore(tmp_path / "logs")
     ingest = Ingest(ledger=HouseLedger(rooms.house), store=store, watch=rooms.house.watch)
-    reception = Reception(rooms.house, rooms.sessions, ingest)
+    reception = Reception(rooms.house, rooms.sessions, ingest, Sightings())
 
     def arrive():
         made = session([])

@@ -40,6 +40,7 @@ RunnerService/DrainRunner                - - - y
 RunnerService/GetRunner                  - - y y
 RunnerService/ListJoinTokens             - - - y
 RunnerService/ListRunners                - - y y
+RunnerService/MarkRunnerLost             - - - y
 RunnerService/ResumeRunner               - - - y
 RunnerService/RevokeRunner               - - - y
 RunnerSessionService/Enroll              y y y y
