@@ -9,11 +9,13 @@ from google.protobuf.message import DecodeError, Message
 
 from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, within
 from control_plane.domain.attempt import Attempt, EndProof, StepResult, StopRecord
+from control_plane.domain.coding_agent import CodingAgent
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.log import LogGap, LogKind, LogRecord
-from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunState
+from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunOverrides, RunState
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
+from control_plane.domain.variables import VariableValue
 
 E = TypeVar("E")
 M = TypeVar("M", bound=Message)
@@ -24,13 +26,21 @@ STEP = Plan(Step, spec_pb2.Step, nested={Command: COMMAND, EnvVar: ENV_VAR})
 SELECTOR = Plan(Selector, spec_pb2.Selector)
 RETRY = Plan(RetryPolicy, spec_pb2.RetryPolicy)
 LOSS = Plan(LossPolicy, spec_pb2.LossPolicy)
+CODING_AGENT = Plan(CodingAgent, spec_pb2.CodingAgent)
 SPEC = Plan(
     RunSpec,
     spec_pb2.RunSpec,
-    nested={Step: STEP, EnvVar: ENV_VAR, Selector: SELECTOR, RetryPolicy: RETRY, LossPolicy: LOSS},
+    nested={Step: STEP, EnvVar: ENV_VAR, Selector: SELECTOR, RetryPolicy: RETRY, LossPolicy: LOSS}
+    | {CodingAgent: CODING_AGENT},
 )
 LINK = Plan(Link, run_pb2.Link)
-OPTIONS = Plan(RunOptions, run_pb2.RunOptions, nested={Link: LINK})
+OVERRIDES = Plan(
+    RunOverrides,
+    run_pb2.RunOverrides,
+    nested={EnvVar: ENV_VAR, Selector: SELECTOR, RetryPolicy: RETRY, LossPolicy: LOSS},
+)
+OPTIONS = Plan(RunOptions, run_pb2.RunOptions, nested={Link: LINK, RunOverrides: OVERRIDES})
+VARIABLE_VALUE = Plan(VariableValue, run_pb2.VariableValue)
 STEP_RESULT = Plan(StepResult, run_pb2.StepResult)
 LOG_GAP = Plan(LogGap, run_pb2.LogGap)
 LOG_RECORD = Plan(LogRecord, log_pb2.LogRecord)
@@ -62,9 +72,9 @@ def _run_duration(run: Run) -> Any:
 RUN = Plan(
     Run,
     run_pb2.Run,
-    nested={RunOptions: OPTIONS, Attempt: ATTEMPT, Remedy: REMEDY},
+    nested={RunOptions: OPTIONS, Attempt: ATTEMPT, Remedy: REMEDY, VariableValue: VARIABLE_VALUE},
     stored=True,
-    absent=frozenset({"spec"}),
+    absent=frozenset({"spec", "rendered_commands"}),
     computed={
         "is_active": lambda run: run.is_active,
         "duration": _run_duration,

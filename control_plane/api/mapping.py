@@ -19,22 +19,19 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from control_plane.api.mapping_errors import BadFields, within
+from control_plane.api.values import text_of, texts_of, value_of, values_of
 from control_plane.domain.errors import FieldViolation
+
+__all__ = ["BadFields", "Plan", "decode_each", "duration", "enum_turns", "instant", "seconds", "timestamp", "within"]
 
 E = TypeVar("E")
 M = TypeVar("M", bound=Message)
 
 Turn = Callable[[Any], Any]
+_VALUE = "google.protobuf.Value"
 MICROSECONDS = 1_000_000
 NANOSECONDS = 1_000_000_000
-
-
-class BadFields(Exception):
-    """Fields of a message that have no meaning here; paths are relative to that message."""
-
-    def __init__(self, *violations: FieldViolation) -> None:
-        super().__init__(", ".join(violation.field for violation in violations))
-        self.violations = violations
 
 
 def duration(seconds: float | None) -> Duration | None:
@@ -191,7 +188,8 @@ class Plan(Generic[E, M]):
     def _turns(self, field: FieldDescriptor, kind: Any) -> tuple[Turn | None, Turn | None]:
         origin, arguments = typing.get_origin(kind), typing.get_args(kind)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            return dict, dict
+            inner = field.message_type.fields_by_name["value"].message_type
+            return (values_of, texts_of) if inner is not None and inner.full_name == _VALUE else (dict, dict)
         if field.is_repeated:
             if origin is frozenset or origin is set:
                 return sorted, frozenset
@@ -218,14 +216,10 @@ class Plan(Generic[E, M]):
             return timestamp, instant
         if field.message_type.full_name == "google.protobuf.Duration":
             return duration, seconds
+        if field.message_type.full_name == _VALUE:
+            return value_of, text_of
         plan = self._nested[kind]
         return plan.encode, plan.decode
-
-
-def within(outer: str, violation: FieldViolation) -> FieldViolation:
-    """The violation as seen from the message that holds `outer`."""
-    separator = "" if not violation.field or violation.field.startswith("[") else "."
-    return FieldViolation(field=f"{outer}{separator}{violation.field}", description=violation.description)
 
 
 def decode_each(values: Any, decode: Turn) -> tuple[Any, ...]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from banksman.v1 import access_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
@@ -15,9 +16,18 @@ from control_plane.domain.runner import CloneAlarm, Runner, RunnerAttempt
 from control_plane.domain.schedule import CatchUpPolicy, OverlapPolicy, Schedule, ScheduleDraft
 from control_plane.domain.secret import Secret
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.task import Task
+from control_plane.domain.task import NotificationSettings, ReportSettings, Task
+from control_plane.domain.variables import UnknownVariables, Variable
 
-TASK = Plan(Task, task_pb2.Task, stored=True, absent=frozenset({"spec"}))
+VARIABLE = Plan(Variable, task_pb2.Variable)
+REPORT_SETTINGS = Plan(ReportSettings, task_pb2.ReportSettings)
+NOTIFICATION_SETTINGS = Plan(NotificationSettings, task_pb2.NotificationSettings)
+_OF_A_TASK = {
+    Variable: VARIABLE,
+    ReportSettings: REPORT_SETTINGS,
+    NotificationSettings: NOTIFICATION_SETTINGS,
+}
+TASK = Plan(Task, task_pb2.Task, stored=True, nested=_OF_A_TASK, absent=frozenset({"spec", "schedules"}))
 PROJECT = Plan(Project, project_pb2.Project, stored=True)
 PRINCIPAL = Plan(Principal, access_pb2.Principal, stored=True)
 TOKEN = Plan(Token, access_pb2.Token, stored=True)
@@ -83,9 +93,39 @@ class AskedSchedule:
         )
 
 
-_ASKED = {field.name.removesuffix("_s") for field in fields(AskedSchedule)}
+_ASKED = {each.name.removesuffix("_s") for each in fields(AskedSchedule)}
 SCHEDULE_DRAFT = Plan(
     AskedSchedule,
     schedule_pb2.Schedule,
     absent=frozenset(schedule_pb2.Schedule.DESCRIPTOR.fields_by_name) - _ASKED,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedTask:
+    """What a caller may say about a task beside its spec; None and "" where it is silent."""
+
+    id: str = ""
+    name: str = ""
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    active: bool | None = None
+    etag: str = ""
+    variables: tuple[Variable, ...] = ()
+    owner: str = ""
+    is_public: bool | None = None
+    schedules: tuple[AskedSchedule, ...] = ()
+    report: ReportSettings = field(default_factory=ReportSettings)
+    notifications: tuple[NotificationSettings, ...] = ()
+    unknown_variables: UnknownVariables = UnknownVariables.KEEP
+    allow_shell_substitution: bool | None = None
+    allowed_overrides: tuple[str, ...] = ()
+
+
+ASKED_TASK = Plan(
+    AskedTask,
+    task_pb2.Task,
+    nested={**_OF_A_TASK, AskedSchedule: SCHEDULE_DRAFT},
+    absent=frozenset({"project_id", "spec", "created_by", "created_at", "updated_at", "deleted_at"}),
 )

@@ -31,7 +31,7 @@ RULES: Mapping[str, Rule] = {
     **_methods(
         _V1 + "TaskService",
         Rule.MEMBER,
-        *("CreateTask", "GetTask", "ListTasks", "UpdateTask", "DeleteTask", "RunTask"),
+        *("CreateTask", "GetTask", "ListTasks", "UpdateTask", "DeleteTask", "UndeleteTask", "PurgeTask", "RunTask"),
     ),
     **_methods(
         _V1 + "RunService",

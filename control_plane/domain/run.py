@@ -9,6 +9,8 @@ from control_plane.domain.attempt import Attempt
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
 from control_plane.domain.machine import terminal
 from control_plane.domain.reason import Reason
+from control_plane.domain.spec import EnvVar, LossPolicy, RetryPolicy, Selector
+from control_plane.domain.variables import VariableValue
 
 
 class RunState(StrEnum):
@@ -100,8 +102,26 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunOverrides:
+    """Parts of a task's spec that one run does otherwise; what is None or empty stays as the task has it."""
+
+    timeout_s: float | None = None
+    idle_timeout_s: float | None = None
+    start_timeout_s: float | None = None
+    queue_timeout_s: float | None = None
+    grace_s: float | None = None
+    env: tuple[EnvVar, ...] = ()
+    selectors: tuple[Selector, ...] = ()
+    runner: str = ""
+    slots: int | None = None
+    retry: RetryPolicy | None = None
+    loss: LossPolicy | None = None
+    working_directory: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a caller says about one run beside its spec."""
+    """What a caller says about one run beside its spec. Variables are taken out of it before it is stored."""
 
     title: str = ""
     trigger_metadata: Mapping[str, str] = field(default_factory=dict)
@@ -110,6 +130,9 @@ class RunOptions:
     deadline: datetime | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+    sensitive_variables: tuple[str, ...] = ()
+    overrides: RunOverrides | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +149,10 @@ class Run:
     trigger_type: TriggerType
     created_by: PrincipalId
     created_at: datetime
+    # None: its spec is no template, and nothing in it is replaced.
+    variables: tuple[VariableValue, ...] | None = None
+    # Its task's, when it was made.
+    tags: tuple[str, ...] = ()
     task_id: TaskId | None = None
     task_name: str = ""
     reason: Reason | None = None

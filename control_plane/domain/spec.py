@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from control_plane.domain import limits
+from control_plane.domain.coding_agent import CodingAgent
 
 
 class StepKind(StrEnum):
@@ -88,6 +89,8 @@ class LossPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
+    """Steps, or a coding agent."""
+
     steps: tuple[Step, ...]
     env: tuple[EnvVar, ...] = ()
     selectors: tuple[Selector, ...] = ()
@@ -104,6 +107,7 @@ class RunSpec:
     merge_output: bool = False
     priority: int = 0
     runner: str = ""
+    coding_agent: CodingAgent | None = None
 
     def secret_names(self) -> frozenset[str]:
         """Every secret that the spec's env, or a step's, refers to."""

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from control_plane.domain import limits
+from control_plane.domain.coding_agent import check_coding_agent
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.loss import lost_after_s
 from control_plane.domain.names import (
@@ -54,6 +55,7 @@ def with_defaults(spec: RunSpec) -> RunSpec:
         spec,
         steps=tuple(replace(step, command=_command_with_defaults(step.command)) for step in spec.steps),
         slots=spec.slots or 1,
+        timeout_s=_timeout_or_default(spec),
         start_timeout_s=limits.DEFAULT_START_TIMEOUT_S if spec.start_timeout_s is None else spec.start_timeout_s,
         grace_s=spec.grace,
         stop_signal=spec.stop_signal or limits.DEFAULT_STOP_SIGNAL,
@@ -72,6 +74,13 @@ def with_defaults(spec: RunSpec) -> RunSpec:
     )
 
 
+def _timeout_or_default(spec: RunSpec) -> float | None:
+    """A command may take as long as it takes; an agent that hangs costs money."""
+    if spec.timeout_s is None and spec.coding_agent is not None:
+        return limits.DEFAULT_AGENT_TIMEOUT_S
+    return spec.timeout_s
+
+
 def _command_with_defaults(command: Command) -> Command:
     interpreter = command.interpreter or ("/bin/sh",)
     return replace(
@@ -82,7 +91,11 @@ def _command_with_defaults(command: Command) -> Command:
 
 
 def _spec(spec: RunSpec, lease_s: float, path: str) -> Iterator[FieldViolation]:
-    if not 1 <= len(spec.steps) <= limits.STEPS:
+    if spec.coding_agent is not None:
+        yield from check_coding_agent(spec.coding_agent, f"{path}.coding_agent")
+        if spec.steps:
+            yield violation(f"{path}.steps", "must be empty with a coding agent")
+    elif not 1 <= len(spec.steps) <= limits.STEPS:
         yield violation(f"{path}.steps", f"must be 1 to {limits.STEPS} steps, are {len(spec.steps)}")
     for index, step in enumerate(spec.steps[: limits.STEPS]):
         yield from _step(step, f"{path}.steps[{index}]")

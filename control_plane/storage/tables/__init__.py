@@ -2,7 +2,18 @@
 
 from control_plane.storage.tables.access import JOIN_TOKENS, PRINCIPALS, PROJECTS, RUNNERS, SERVER, SETTINGS, TOKENS
 from control_plane.storage.tables.columns import METADATA
-from control_plane.storage.tables.runs import ATTEMPTS, LOG_SEGMENTS, RUN_EVENTS, RUNS, SPEC_SECRETS, SPECS, TASKS
+from control_plane.storage.tables.runs import (
+    ATTEMPTS,
+    LOG_SEGMENTS,
+    RUN_EVENTS,
+    RUN_MARKS,
+    RUN_SECRETS,
+    RUNS,
+    SPEC_SECRETS,
+    SPECS,
+    TASK_MARKS,
+    TASKS,
+)
 from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, SCHEDULES, SECRETS
 
 __all__ = [
@@ -17,6 +28,8 @@ __all__ = [
     "RUNNERS",
     "RUNS",
     "RUN_EVENTS",
+    "RUN_MARKS",
+    "RUN_SECRETS",
     "SCHEDULES",
     "SECRETS",
     "SERVER",
@@ -24,5 +37,6 @@ __all__ = [
     "SPECS",
     "SPEC_SECRETS",
     "TASKS",
+    "TASK_MARKS",
     "TOKENS",
 ]

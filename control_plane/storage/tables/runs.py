@@ -6,6 +6,7 @@ from typing import Final
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -15,6 +16,7 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     Text,
+    false,
 )
 
 from control_plane.storage.tables.columns import METADATA, SERIAL, flag_, id_, number_, partial_, project_, text_, when_
@@ -46,6 +48,14 @@ TASKS: Final = Table(
     when_("updated_at", nullable=False),
     text_("etag"),
     when_("deleted_at"),
+    Column("variables", Text, nullable=False, server_default="[]"),
+    Column("unknown_variables", Text, nullable=False, server_default="KEEP"),
+    Column("allow_shell_substitution", Boolean, nullable=False, server_default=false()),
+    Column("allowed_overrides", Text, nullable=False, server_default="[]"),
+    Column("owner", Text, nullable=False, server_default=""),
+    Column("is_public", Boolean, nullable=False, server_default=false()),
+    Column("report", Text, nullable=False, server_default="{}"),
+    Column("notifications", Text, nullable=False, server_default="[]"),
 )
 partial_("uq_tasks_name", TASKS.c.project_id, TASKS.c.name, where="deleted_at IS NULL", unique=True)
 
@@ -92,6 +102,9 @@ RUNS: Final = Table(
     Column("schedule_id", Text),
     when_("scheduled_time"),
     text_("result_data"),
+    # Absent where the spec is no template.
+    Column("variables", Text),
+    Column("tags", Text, nullable=False, server_default="[]"),
 )
 # A planner believes in a partial index only when a query repeats its condition to the letter: take these.
 QUEUED_RUN: Final = "state = 'QUEUED'"
@@ -108,6 +121,31 @@ partial_("ix_runs_queue", RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id, 
 partial_("ix_runs_not_before", RUNS.c.not_before, where=f"{QUEUED_RUN} AND not_before IS NOT NULL")
 partial_("ix_runs_active", RUNS.c.task_id, RUNS.c.state, RUNS.c.id, where=ACTIVE_RUN)
 partial_("ix_runs_schedule", RUNS.c.schedule_id, RUNS.c.state, RUNS.c.id, where="schedule_id IS NOT NULL")
+
+# What lists are filtered by: tags (with an empty key) and labels, of runs and of tasks.
+RUN_MARKS: Final = Table(
+    "run_marks",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+)
+Index("ix_run_marks_key_value", RUN_MARKS.c.key, RUN_MARKS.c.value, RUN_MARKS.c.run_id)
+TASK_MARKS: Final = Table(
+    "task_marks",
+    METADATA,
+    Column("task_id", Text, ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+)
+# Values of sensitive variables that came with a run, sealed; gone once it has settled.
+RUN_SECRETS: Final = Table(
+    "run_secrets",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False),
+)
 
 ATTEMPTS: Final = Table(
     "attempts",

@@ -64,7 +64,9 @@ TaskService/CreateTask                   - - y y
 TaskService/DeleteTask                   - - y y
 TaskService/GetTask                      - - y y
 TaskService/ListTasks                    - - y y
+TaskService/PurgeTask                    - - y y
 TaskService/RunTask                      - - y y
+TaskService/UndeleteTask                 - - y y
 TaskService/UpdateTask                   - - y y
 """
 ROWS = {line.split()[0]: line.split()[1:] for line in MATRIX.strip().splitlines()}
