@@ -1,4 +1,4 @@
-"""The server's own command line: serve, version, check-config."""
+"""The server's own command line: serve, restored, version, check-config."""
 
 from __future__ import annotations
 
@@ -25,7 +25,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command == "check-config":
         sys.stdout.write(f"The configuration is fine; state lives in {settings.state_dir}.\n")
         return 0
-    return _serve(settings)
+    return _restored(settings, arguments.above) if arguments.command == "restored" else _serve(settings)
+
+
+def _restored(settings: Settings, above: int) -> int:
+    from control_plane.app import CannotStart, restored
+
+    try:
+        raised = asyncio.run(restored(settings, above=above))
+    except (CannotStart, ValueError) as error:
+        return _fail(str(error))
+    sys.stdout.write(
+        f"Fences are now given out from generation {raised.after} on (before: {raised.before}). At its next start the "
+        "server offers nothing until its runners have told what they hold, for a minute at most.\n"
+    )
+    return 0
 
 
 def _serve(settings: Settings) -> int:
@@ -50,8 +64,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="run the control plane until SIGTERM or SIGINT")
     check = commands.add_parser("check-config", help="say whether the configuration can be used")
+    restored = commands.add_parser(
+        "restored",
+        help="say that the database was put back from a backup (once, before the first start)",
+        description="Say that the database was put back from a backup, before the server is started on it: attempts get"
+        " fences that were never given out in the time that was lost.",
+    )
+    restored.add_argument(
+        "--above", type=int, default=0, metavar="N", help="also above this generation, which a runner was seen to hold"
+    )
     commands.add_parser("version", help="print the version")
-    for command in (serve, check):
+    for command in (serve, check, restored):
         command.add_argument("--config", metavar="FILE", help="TOML file; else $BANKSMAN_SERVER_CONFIG")
         command.add_argument("--state-dir", metavar="DIR", help="where everything is kept (made 0700)")
         command.add_argument("--listen", metavar="HOST:PORT", help="default 127.0.0.1:7070; port 0 takes a free one")

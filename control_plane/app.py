@@ -34,7 +34,7 @@ from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
-from control_plane.lifecycle import clocks, housekeeping, principals, tokens
+from control_plane.lifecycle import clocks, housekeeping, principals, restores, tokens
 from control_plane.lifecycle.house import House
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.housekeeping import LogHousekeeping, LogRetention
@@ -42,7 +42,7 @@ from control_plane.logs.ingest import Ingest
 from control_plane.logs.ledger import HouseLedger
 from control_plane.logs.tail import Tail
 from control_plane.scheduling.scheduler import Chore, Scheduler
-from control_plane.storage.database import CannotOpen, Database
+from control_plane.storage.database import DATABASE_NAME, CannotOpen, Database
 from control_plane.watch import Watch
 
 log = telemetry.logger("app")
@@ -72,6 +72,21 @@ class Rooms:
     desk: Desk
     gate: Gate
     door: Door
+
+
+async def restored(settings: Settings, *, above: int = 0, clock: Clock | None = None) -> restores.Raised:
+    """The database of this state directory was put back from a backup; no server may run on it.
+
+    Raises CannotStart (in use, unreadable), ValueError when there is no generation left above `above`.
+    """
+    clock = clock or SystemClock()
+    if not (settings.state_path / DATABASE_NAME).exists():
+        raise CannotStart(f"there is no database in {settings.state_dir}")
+    database = _open_database(settings, clock)
+    try:
+        return await restores.raise_generation(database, clock, above=above)
+    finally:
+        await database.close()
 
 
 async def serve(
@@ -178,6 +193,7 @@ def _chores(
     return (
         Chore(name="compress logs", every_s=30.0, run=logs.compress),
         Chore(name="remove old logs", every_s=600.0, run=logs.remove_old),
+        Chore(name="remember how far the database is", every_s=30.0, run=partial(restores.keep, house)),
         Chore(name="remove old rows", every_s=600.0, run=partial(housekeeping.sweep, house, keep)),
     )
 
@@ -221,6 +237,7 @@ async def _run(
             for loop in loops:
                 loop.cancel()
             rooms.ingest.close()
+            await restores.remember(rooms.house.database)
 
 
 async def _watch_over(rooms: Rooms) -> None:

@@ -31,6 +31,11 @@ class Holder:
     state_directory_id: str
 
 
+def generation_of(lease_epoch: int) -> int:
+    """The generation under which a fence was given out."""
+    return lease_epoch >> _EPOCH_COUNTER_BITS
+
+
 def next_epoch(current: int, generation: int) -> int:
     """The fence behind `current`. A restore from backup raises the generation, so that no fence is given out twice."""
     if not 0 <= generation < 1 << 15:

@@ -87,6 +87,14 @@ class SpecCache:
 
 
 @dataclass(slots=True, kw_only=True)
+class Returning:
+    """After a restore: the runners that have not said yet what they hold, and until when that holds offers back."""
+
+    until_s: float
+    runners: set[RunnerId] = field(default_factory=set)
+
+
+@dataclass(slots=True, kw_only=True)
 class House:
     """Handed to every verb. `post` brings a message to a runner's live session, or drops it.
 
@@ -105,6 +113,8 @@ class House:
     specs: SpecCache = field(init=False)
     # Runs that a runner lists under a fence that was never given out: a restored backup. They are offered to nobody.
     withheld: dict[RunnerId, frozenset[RunId]] = field(default_factory=dict)
+    # None: the database was not restored, or everybody is back.
+    returning: Returning | None = None
 
     def __post_init__(self) -> None:
         self.clocks = Clocks(timing=self.timing)

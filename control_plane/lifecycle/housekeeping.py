@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from control_plane.lifecycle import projects, runners, tasks
+from control_plane.lifecycle import projects, restores, runners, tasks
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -51,6 +51,7 @@ async def prepare(house: House) -> reads.Instance:
         return instance
 
     instance = await house.database.write(body, name="housekeeping.prepare")
+    await restores.open_anew(house)
     await projects.ensure_default(house)
     await runners.disconnect_all(house)
     await tasks.cancel_waiting(house)

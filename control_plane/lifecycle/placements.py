@@ -8,6 +8,7 @@ from functools import partial
 from control_plane.domain.ids import RunId, RunnerId
 from control_plane.domain.placement import Placement, QueuedRun, RunnerView, place
 from control_plane.domain.runner import Runner
+from control_plane.lifecycle import restores
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -33,6 +34,8 @@ async def decide(house: House, ready: Collection[RunnerId], draining: Collection
     for page in _PAGES:
         seen = await house.database.read(partial(_look, house, ready, draining, page))
         now, now_s = house.clock.now(), house.clock.monotonic_s()
+        if held_back := restores.holds_back(house):
+            return Placement(offers=(), waiting={run.run_id: held_back for run in seen.queued}, wake_s=1.0)
         placement = place(seen.queued, seen.runners, house.refusals, now, now_s, house.timing)
         free = sum(view.free for view in seen.runners if view.connected and not view.draining)
         if len(seen.queued) < page or free <= len(placement.offers):

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from control_plane.domain.case import Case
 from control_plane.domain.ends import Instant, start_failed_by_server
-from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
+from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.protocol import (
     Judgement,
     evidence_fence,
@@ -31,6 +31,7 @@ from control_plane.domain.session import (
     Verdict,
     VerdictKind,
 )
+from control_plane.lifecycle import restores
 from control_plane.lifecycle.assignments import assignment, missing_secrets
 from control_plane.lifecycle.house import House, load, store
 from control_plane.storage.database import Connection
@@ -54,12 +55,16 @@ class _Answer:
 
 async def inventory(house: House, holder: Holder, entries: Sequence[HeldAttempt]) -> tuple[Verdict, ...]:
     """Verdicts on the whole inventory of a Hello, in its order. What it does not list is left to its loss clock."""
-    return await _held(house, holder, entries)
+    verdicts = await _held(house, holder, entries)
+    await restores.told(house, holder.runner_id, entries, verdicts, whole=True)
+    return verdicts
 
 
 async def heartbeat(house: House, holder: Holder, held: Sequence[HeldAttempt]) -> tuple[Verdict, ...]:
     """Verdicts on a heartbeat's held set, which it renews. It writes only where an entry heals a lost message."""
-    return await _held(house, holder, held)
+    verdicts = await _held(house, holder, held)
+    await restores.told(house, holder.runner_id, held, verdicts, whole=False)
+    return verdicts
 
 
 async def offer_reply(house: House, holder: Holder, reply: OfferReply) -> None:
@@ -113,7 +118,6 @@ async def _held(house: House, holder: Holder, entries: Sequence[HeldAttempt]) ->
             store_all = partial(_store_all, house, holder, part)
             answers = await house.database.write(store_all, name="held", after=partial(_tell, house))
         verdicts.extend(answer.verdict for answer in answers if answer.verdict is not None)
-    _withhold(house, holder.runner_id, verdicts)
     now_s = house.clock.monotonic_s()
     for verdict in verdicts:
         if verdict.renewed:
@@ -158,17 +162,6 @@ def _stored(conn: Connection, answer: _Answer) -> _Answer:
 
 def _tell(house: House, answers: Iterable[_Answer]) -> None:
     house.told(answer.after for answer in answers if answer.after is not None and answer.moves)
-
-
-def _withhold(house: House, runner_id: RunnerId, verdicts: Iterable[Verdict]) -> None:
-    """Runs that this runner lists under an unknown fence are offered to nobody until the entry is gone."""
-    unknown: frozenset[RunId] = frozenset(
-        verdict.key.run_id for verdict in verdicts if verdict.kind is VerdictKind.UNKNOWN
-    )
-    if unknown:
-        house.withheld[runner_id] = unknown
-    else:
-        house.withheld.pop(runner_id, None)
 
 
 def _as_message(answer: _Answer) -> ToRunner | None:

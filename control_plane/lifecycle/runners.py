@@ -138,10 +138,14 @@ async def revoke(house: House, runner_id: RunnerId) -> Runner:
         generation = old.credential_generation + 1
         new = replace(old, revoked_at=house.clock.now(), credential_generation=generation)
         require_saved(writes.save_runner(connection, old, new))
+        # Nobody will ever say that what it holds is gone.
+        writes.store_withheld(connection, runner_id=runner_id, runs=(), at=house.clock.now())
         withdrawn = attempts.withdraw_offers_in(house, connection, runner_id, "the runner was revoked")
         return _Changed(runner=new, withdrawn=withdrawn)
 
-    return await _write(house, body, "runners.revoke")
+    revoked = await _write(house, body, "runners.revoke")
+    house.withheld.pop(runner_id, None)
+    return revoked
 
 
 async def _write(house: House, body: Callable[[Connection], _Changed], name: str) -> Runner:

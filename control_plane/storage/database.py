@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage import sqlite
 from control_plane.storage.schema import DatabaseUnreadable, migrate
-from control_plane.storage.sqlite import CannotOpen
+from control_plane.storage.sqlite import DATABASE_NAME, CannotOpen
 from control_plane.storage.writer import Verb, Writer, refusal
 
-__all__ = ["CannotOpen", "Connection", "Database", "Statistics"]
+__all__ = ["DATABASE_NAME", "CannotOpen", "Connection", "Database", "Statistics"]
 
 T = TypeVar("T")
 

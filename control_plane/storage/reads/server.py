@@ -9,14 +9,17 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, select, text
 
+from control_plane.domain.ids import RunId, RunnerId
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import at_or_none, from_us
 from control_plane.storage.tables import ATTEMPTS, RUNNERS, RUNS, SCHEDULES, SERVER, SETTINGS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT
 from control_plane.storage.tables.schedules import DUE_SCHEDULE
 
-# The key of writes.server.raise_setting.
+# Keys of settings.
 EVENTS_DELETED_TO = "events_deleted_to"
+AWAITING_RUNNERS = "awaiting_runners"
+WITHHELD_PREFIX = "withheld:"
 
 _GENERATION = Prepared(select(SERVER.c.generation))
 
@@ -70,8 +73,22 @@ def generation(connection: Connection) -> int:
 
 def events_deleted_to(connection: Connection) -> int:
     """Change rows up to this number may be gone; 0: none is."""
-    value = connection.execute(select(SETTINGS.c.value).where(SETTINGS.c.key == EVENTS_DELETED_TO)).scalar()
+    return setting(connection, EVENTS_DELETED_TO)
+
+
+def setting(connection: Connection, key: str) -> int:
+    """A number that outlives the server; 0 when it was never stored."""
+    value = connection.execute(select(SETTINGS.c.value).where(SETTINGS.c.key == key)).scalar()
     return int(value or 0)
+
+
+def withheld_runs(connection: Connection) -> dict[RunnerId, frozenset[RunId]]:
+    """What writes.store_withheld has kept."""
+    found = connection.execute(select(SETTINGS).where(SETTINGS.c.key.startswith(WITHHELD_PREFIX, autoescape=True)))
+    return {
+        RunnerId(row.key.removeprefix(WITHHELD_PREFIX)): frozenset(RunId(run) for run in row.value.split())
+        for row in found
+    }
 
 
 def status_counts(connection: Connection) -> StatusCounts:

@@ -40,7 +40,13 @@ from control_plane.storage.writes.schedules import (
     link_firing,
     save_schedule,
 )
-from control_plane.storage.writes.server import insert_server
+from control_plane.storage.writes.server import (
+    delete_setting,
+    insert_server,
+    raise_generation,
+    raise_setting,
+    store_withheld,
+)
 from control_plane.storage.writes.tasks import delete_secret, insert_secret, insert_task, save_secret, save_task
 
 __all__ = [
@@ -54,6 +60,7 @@ __all__ = [
     "delete_schedule",
     "delete_schedules_of_task",
     "delete_secret",
+    "delete_setting",
     "delete_unused_specs",
     "delete_unused_tasks",
     "disconnect_runners",
@@ -74,6 +81,8 @@ __all__ = [
     "link_firing",
     "mark_log_deleted",
     "prune_rejected",
+    "raise_generation",
+    "raise_setting",
     "redeem_join_token",
     "revoke_token",
     "save_attempt",
@@ -83,6 +92,7 @@ __all__ = [
     "save_schedule",
     "save_secret",
     "save_task",
+    "store_withheld",
     "upsert_segment",
     "use_token",
 ]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
+from control_plane.domain.ids import RunId, RunnerId
 from control_plane.storage.rows import to_us
 from control_plane.storage.tables import SERVER, SETTINGS
 
 # Events up to this number may be gone: a watch cannot be resumed behind an older one.
 EVENTS_DELETED_TO: Final = "events_deleted_to"
+# Runs that a runner holds under a fence that was never given out here, by runner: run ids with spaces between.
+WITHHELD_PREFIX: Final = "withheld:"
 
 
 def insert_server(connection: Connection, *, instance_id: str, at: datetime) -> None:
@@ -29,3 +33,23 @@ def raise_setting(connection: Connection, key: str, value: int, at: datetime) ->
     elif int(stored) < value:
         change = update(SETTINGS).where(SETTINGS.c.key == key)
         connection.execute(change.values(value=str(value), updated_at=to_us(at)))
+
+
+def delete_setting(connection: Connection, key: str) -> None:
+    connection.execute(delete(SETTINGS).where(SETTINGS.c.key == key))
+
+
+def raise_generation(connection: Connection, generation: int) -> None:
+    """Every fence from now on is above all of the generations before. Raises ValueError for one that is not higher."""
+    known = connection.execute(select(SERVER.c.generation)).scalar()
+    if known is None or not known < generation < 1 << 15:
+        raise ValueError(f"the generation cannot become {generation} after {known}")
+    connection.execute(update(SERVER).values(generation=generation))
+
+
+def store_withheld(connection: Connection, *, runner_id: RunnerId, runs: Iterable[RunId], at: datetime) -> None:
+    """The runs that this runner withholds; none: it withholds nothing."""
+    key, value = WITHHELD_PREFIX + runner_id, " ".join(sorted(runs))
+    delete_setting(connection, key)
+    if value:
+        connection.execute(insert(SETTINGS), {"key": key, "value": value, "updated_at": to_us(at)})
