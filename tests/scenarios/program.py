@@ -24,6 +24,8 @@ def environment(root: pathlib.Path, extra: Mapping[str, str] | None = None) -> d
         "XDG_CONFIG_HOME": str(root / "config"),
         "LANG": "C.UTF-8",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # Our programs are those of this tree, wherever another one is installed.
+        "PYTHONPATH": f"{REPOSITORY}:{REPOSITORY / 'gen'}",
         **(extra or {}),
     }
 
