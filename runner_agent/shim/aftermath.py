@@ -176,8 +176,8 @@ def _await_witness(directory: str, identity: Identity) -> bool:
         swept = _testimony(directory, identity)
         if swept is not None:
             return swept.get("tree_empty") is True
-        guarded = identity.guard_start_time is not None
-        if not guarded or files.start_time(identity.guard_pid) != identity.guard_start_time:
+        guard = None if identity.guard_start_time is None else files.process_stat(identity.guard_pid)
+        if guard is None or guard.is_dead or guard.start_time != identity.guard_start_time:
             return False
         if time.monotonic_ns() >= deadline_ns:
             return False
@@ -199,6 +199,9 @@ def _empty_cgroup(path: str | None, casualties: tree.Casualties) -> bool:
     cgroup.kill()
     deadline_ns = time.monotonic_ns() + int(EMPTY_S * NS)
     while cgroup.populated() is True and time.monotonic_ns() < deadline_ns:
+        # `cgroup.kill` signals first threads: one whose first thread has ended does not hear it.
+        for pid in cgroup.members():
+            tree.send(pid, signal.SIGKILL, files.start_time(pid))
         time.sleep(_PAUSE_S)
     return cgroup.remove()
 

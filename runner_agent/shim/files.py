@@ -139,6 +139,12 @@ class ProcessStat:
     group: int
     start_time: int
     state: str
+    threads: int = 1
+
+    @property
+    def is_dead(self) -> bool:
+        """A zombie without threads: one whose first thread has ended looks like a zombie, and lives."""
+        return self.state in "ZX" and self.threads <= 1
 
 
 def process_stat(pid: int) -> ProcessStat | None:
@@ -151,7 +157,11 @@ def process_stat(pid: int) -> ProcessStat | None:
     # The name stands in parentheses and may hold anything, parentheses and newlines too.
     fields = data[data.rindex(b")") + 2 :].split()
     return ProcessStat(
-        state=fields[0].decode("ascii"), parent=int(fields[1]), group=int(fields[2]), start_time=int(fields[19])
+        state=fields[0].decode("ascii"),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        start_time=int(fields[19]),
+        threads=int(fields[17]),
     )
 
 

@@ -105,7 +105,7 @@ def signal_tree(root: int, leader: int, number: int) -> None:
     others: list[int] = []
     for pid in _walk(root):
         stat = process_stat(pid)
-        if stat is None or stat.state == "Z":
+        if stat is None or stat.is_dead:
             continue
         if stat.group == leader:
             group_has_members = True
@@ -144,7 +144,7 @@ def kill_round(root: int, casualties: Casualties, spared: frozenset[int] = froze
                 continue
             seen.add(pid)
             waiting.append(pid)
-            if stat.state != "Z":
+            if not stat.is_dead:
                 send(pid, signal.SIGSTOP, stat.start_time)
                 stopped.append((pid, stat.start_time))
     for pid, start in stopped:
@@ -178,7 +178,7 @@ def kill_cookie_holders(cookie: str, casualties: Casualties) -> None:
     """SIGKILL for every process that has the attempt's cookie in its environment, wherever it is."""
     for pid in cookie_holders(cookie):
         stat = process_stat(pid)
-        if stat is not None and stat.state != "Z" and send(pid, signal.SIGKILL, stat.start_time):
+        if stat is not None and not stat.is_dead and send(pid, signal.SIGKILL, stat.start_time):
             casualties.killed.add((pid, stat.start_time))
 
 
@@ -190,10 +190,25 @@ def cookie_holders(cookie: str) -> list[int]:
     for pid in all_pids():
         if pid == own:
             continue
+        if needle in _environment(pid).split(b"\0"):
+            found.append(pid)
+    return found
+
+
+def _environment(pid: int) -> bytes:
+    """What the process was executed with; of any thread, since the first may have ended. Empty if unreadable."""
+    for place in (f"/proc/{pid}", *(f"/proc/{pid}/task/{thread}" for thread in _threads(pid))):
         try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if needle in file.read().split(b"\0"):
-                    found.append(pid)
+            with open(f"{place}/environ", "rb") as file:
+                if data := file.read():
+                    return data
         except OSError:
             continue
-    return found
+    return b""
+
+
+def _threads(pid: int) -> Iterator[str]:
+    try:
+        yield from os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return
