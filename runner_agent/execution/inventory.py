@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner_agent.domain.held import Held, Phase
 from runner_agent.domain.ids import AttemptKey, RunId
@@ -22,13 +23,15 @@ class Found:
     live: bool
 
 
-def found_in(entries: Sequence[Entry], boot_id: str) -> tuple[tuple[Found, ...], tuple[str, ...]]:
+def found_in(
+    entries: Sequence[Entry], boot_id: str, notes_in: Callable[[Path], Notes] = read_notes
+) -> tuple[tuple[Found, ...], tuple[str, ...]]:
     """The attempts, and a warning for each directory that does not even tell whose it was."""
     found: list[Found] = []
     warnings: list[str] = []
     for entry in entries:
         if _can_be_told(entry):
-            found.append(_found(entry, boot_id))
+            found.append(_found(entry, boot_id, notes_in(entry.path)))
         else:
             warnings.append(f"{entry.path} is no run directory that can be read: {entry.message}")
     return tuple(found), tuple(warnings)
@@ -39,8 +42,7 @@ def _can_be_told(entry: Entry) -> bool:
     return bool(entry.run_id) and entry.run_id.isascii() and 0 < entry.epoch < 1 << 63
 
 
-def _found(entry: Entry, boot_id: str) -> Found:
-    notes = read_notes(entry.path)
+def _found(entry: Entry, boot_id: str, notes: Notes) -> Found:
     slots = entry.details.get("slots")
     report = None if entry.record is None else report_of(entry.record, notes.step_names)
     held = Held(
