@@ -50,7 +50,7 @@ async def run_agent(
     fork_servers = ForkServers(settings.state_dir, use_cgroups=settings.use_cgroups)
     workspaces = Workspaces(settings.state_dir)
     found, unreadable = await asyncio.to_thread(_look_around, state, workspaces, report.boot_id)
-    warnings = (*report.warnings, *unreadable)
+    warnings = (*report.warnings, *state.warnings, *unreadable)
     for warning in warnings:
         log.warning("host", message=warning)
     identity = Identity(

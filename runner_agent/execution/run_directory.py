@@ -1,6 +1,6 @@
 """Run directories: the agent's only journal. What was accepted, what lives, how what is gone has ended.
 
-    <state>/id            names this state directory; made with it
+    <state>/id, place     name this state directory; made with it
     <state>/agent.lock    held by the one agent that may use it
     <state>/runs/<run>.<epoch>/{accept,spec,identity,stop,exit,tombstone,swept,lock,spool.N}
     <state>/runs/quarantine/   what could not be read, with a message each
@@ -13,11 +13,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner_agent.execution import state_copy
 from runner_agent.shim import aftermath, attempt_files, cgroups, files
 from runner_agent.shim.aftermath import Standing
 from runner_agent.shim.cgroup import Cgroup
@@ -60,9 +60,11 @@ class Entry:
 class StateDirectory:
     """The agent's state on disk, held exclusively until `close`."""
 
-    def __init__(self, path: Path, lock: int, identifier: str) -> None:
+    def __init__(self, path: Path, lock: int, identifier: str, warnings: tuple[str, ...] = ()) -> None:
         self.path = path
         self.id = identifier
+        # What an operator should know of it.
+        self.warnings = warnings
         self.runs = path / "runs"
         self._lock = lock
 
@@ -75,9 +77,11 @@ class StateDirectory:
         if lock is None:
             raise StateDirectoryBusy(f"{path} is used by another agent")
         try:
+            (path / "runs").mkdir(mode=0o700, exist_ok=True)
+            identifier, warning = state_copy.identify(path)
             for directory in (path / "runs", path / "runs" / _QUARANTINE, path / attempt_files.SHORT_SOCKETS):
                 directory.mkdir(mode=0o700, exist_ok=True)
-            return cls(path, lock, _identifier(path))
+            return cls(path, lock, identifier, (warning,) if warning else ())
         except BaseException:
             os.close(lock)
             raise
@@ -213,19 +217,6 @@ class StateDirectory:
 def _set_apart(path: Path, message: str) -> Entry:
     run_id, epoch = _name_or_nothing(path.name.partition("~")[0])
     return Entry(path=path, run_id=run_id, epoch=epoch, standing=Standing.QUARANTINED, details={}, message=message)
-
-
-def _identifier(path: Path) -> str:
-    """The state directory's own id. Raises OSError."""
-    try:
-        stored = (path / "id").read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        stored = ""
-    if stored:
-        return stored
-    made = uuid.uuid4().hex
-    files.write_once(str(path), "id", made.encode("ascii") + b"\n")
-    return made
 
 
 def _remove_unfinished(path: Path) -> None:

@@ -19,6 +19,8 @@ from runner_agent.telemetry import logger
 
 SUPERSEDED = "superseded"
 SUPERSEDED_S = 5.0
+# Longer would let runs with the shortest lost_after end while another host keeps us out.
+SUPERSEDED_LONGEST_S = 15.0
 
 
 class Connection:
@@ -43,6 +45,7 @@ class Connection:
         self._log = logger("session")
         self._state = ""
         self._failures = 0
+        self._superseded = 0
         self._renew = False
         self._stopped = asyncio.Event()
 
@@ -111,7 +114,10 @@ class Connection:
     def _pause_s(self, end: SessionEnd | None, lived_s: float) -> float:
         if end is not None and SUPERSEDED in end.reason.lower():
             # While we lived somebody else took our place: do not snatch it back and forth.
-            return SUPERSEDED_S * (1.0 + self._chance())
+            self._superseded += 1
+            return min(SUPERSEDED_LONGEST_S, SUPERSEDED_S * self._superseded) * (1.0 + self._chance())
+        if end is not None:
+            self._superseded = 0
         if end is not None and end.parting is not None and end.parting.reconnect_after_s is not None:
             self._failures = 0
             return end.parting.reconnect_after_s + self._chance() * end.parting.jitter_s
