@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import grpc
 from banksman.v1 import log_pb2
 
 from tests.history import truthful
@@ -117,17 +118,29 @@ class LogReader:
         self.gaps: list[tuple[int, int]] = []
         self.marked: dict[int, str] = {}
 
-    def read(self, marks: Iterable[int] = ()) -> None:
-        """Read it from its start. `marked` holds the SHA-256 of the first so many bytes, for each mark that exists."""
+    def read(self, marks: Iterable[int] = ()) -> bool:
+        """Read it from its start. `marked` holds the SHA-256 of the first so many bytes, for each mark that exists.
+
+        False: an attempt that was not assigned has none.
+        """
         left = sorted(set(marks), reverse=True)
         request = log_pb2.ReadLogsRequest(run=self._run, lease_epoch=self._epoch)
-        for item in self._doors.logs.ReadLogs(request, timeout=300):
-            if item.HasField("batch"):
-                self.contiguous = self.contiguous and item.batch.offset == self.bytes
-                for record in item.batch.records:
-                    self._take(record, left)
-                self.contiguous = self.contiguous and item.batch.next_offset == self.bytes
+        try:
+            for item in self._doors.logs.ReadLogs(request, timeout=300):
+                if item.HasField("batch"):
+                    self._batch(item.batch, left)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return False
+            raise
         self._mark(b"", left)
+        return True
+
+    def _batch(self, batch: log_pb2.LogBatch, left: list[int]) -> None:
+        self.contiguous = self.contiguous and batch.offset == self.bytes
+        for record in batch.records:
+            self._take(record, left)
+        self.contiguous = self.contiguous and batch.next_offset == self.bytes
 
     def _take(self, record: log_pb2.LogRecord, left: list[int]) -> None:
         if record.kind == log_pb2.LOG_KIND_EVENT:

@@ -16,6 +16,7 @@ from banksman.v1 import run_pb2
 from google.protobuf.json_format import MessageToDict
 
 from tests.history import truthful
+from tests.history.checker import check
 from tests.history.lines import History
 from tests.history.reading import LogReader
 from tests.scenarios.doors import Doors
@@ -38,7 +39,7 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
         self.place = place
         place.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
-        self._file = path.open("w")
+        path.write_text("")
         self._proved: set[tuple[str, int]] = set()
         self._served: dict[tuple[str, int], dict[int, str]] = {}
         self.plans: dict[str, list[dict[str, Any]]] = {}
@@ -47,8 +48,8 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
     def put(self, what: str, **fields: Any) -> None:
         """One line."""
         text = json.dumps({"what": what, **fields}, default=bytes.hex)
-        with self._lock:
-            self._file.write(text + "\n")
+        with self._lock, self.path.open("a") as file:
+            file.write(text + "\n")
 
     def fault(self, kind: str, **fields: Any) -> None:
         self.put("fault", kind=kind, mono=time.monotonic(), **fields)
@@ -105,7 +106,8 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
     def peek(self, doors: Doors, run: str, epoch: int) -> int:
         """Read what there is now, to see later whether it stays; returns how many bytes."""
         reader = LogReader(doors, run, epoch)
-        reader.read()
+        if not reader.read():
+            return 0
         self._served.setdefault((run, epoch), {})[reader.bytes] = reader.sha256()
         return reader.bytes
 
@@ -117,7 +119,8 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
                 continue
             reader = LogReader(doors, run, attempt.lease_epoch, self.plans.get(run, ()))
             served = self._served.get((run, attempt.lease_epoch), {})
-            reader.read(marks=served)
+            if not reader.read(marks=served):
+                continue
             for line in reader.lines():
                 self.put(line.pop("what"), **line)
             for size, digest in served.items():
@@ -146,13 +149,15 @@ class Recorder(grpc.UnaryUnaryClientInterceptor):
         for secret in secrets:
             for where in _holding(house.root, secret):
                 self.put("secret", where=where)
-        return self.close()
-
-    def close(self) -> History:
-        """The history as it was written."""
-        with self._lock:
-            self._file.close()
         return History.load(self.path)
+
+    def expect_whole(self, house: House, secrets: Iterable[bytes] = ()) -> History:
+        """Close the books, and fail with every violation if there is any."""
+        history = self.close_books(house, secrets)
+        violations = check(history)
+        text = "\n".join(map(str, violations[:50]))
+        assert not violations, f"{text}\nlook closer: python -m tests.history show {self.path} RUN\n{house.said()}"
+        return history
 
     def _wrote(self) -> None:
         for path in sorted(self.place.glob("*/*.wrote")):

@@ -150,7 +150,7 @@ def test_a_shim_that_was_killed_excuses_lost_bytes_and_the_end_but_never_wrong_b
 def test_a_gap_record_covers_what_is_missing() -> None:
     def quota(line: Fields) -> Fields:
         if _is(line, table="attempts", run_id="stopped"):
-            return {**line, "gaps": json.dumps([{"start": 20, "end": 60}])}
+            return {**line, "gaps": json.dumps([{"from_offset": 20, "to_offset": 60}])}
         if _is(line, what="log", run="stopped", stream="out"):
             return {**line, "bytes": 10, "same": 7, "sha256": "?"}
         return line

@@ -8,6 +8,7 @@ import random
 import signal
 from collections.abc import Callable
 
+from tests.history.recorder import Recorder
 from tests.scenarios.house import Agent, House
 from tests.scenarios.program import touching
 from tests.scenarios.proxy import Proxy
@@ -31,16 +32,21 @@ def lock_holder(path: pathlib.Path) -> int | None:
 class Faults:
     """Brings faults about. `between` is called while the fault lasts, before it is healed."""
 
-    def __init__(self, house: House, agent: Agent, proxy: Proxy, chance: random.Random) -> None:
+    def __init__(
+        self, house: House, agent: Agent, proxy: Proxy, chance: random.Random, recorder: Recorder | None = None
+    ) -> None:
         self._house = house
         self._agent = agent
         self._proxy = proxy
         self._chance = chance
+        self._recorder = recorder
         self.state = house.root / "r0"
         self.shims_killed: set[str] = set()
 
     def bring(self, kind: str, between: Callable[[], None]) -> None:
         """One fault of this kind, from beginning to end."""
+        if kind != "shim":
+            self._record(kind)
         match kind:
             case "agent" | "server" | "both":
                 self._kill(kind, between)
@@ -91,7 +97,12 @@ class Faults:
             shim = lock_holder(chosen / "lock")
             if shim != self._agent.pid:
                 self.shims_killed.add(chosen.name.rpartition(".")[0])
+                self._record("shim", run=chosen.name.rpartition(".")[0])
                 self._end(shim)
+
+    def _record(self, kind: str, **fields: str) -> None:
+        if self._recorder is not None:
+            self._recorder.fault(kind, **fields)
 
     def _end(self, pid: int | None) -> None:
         if pid is not None and pid in touching(self._house.root):

@@ -1,30 +1,28 @@
-"""Random faults on everything at once; afterwards each run's own words are held against what the control plane says."""
+"""Random faults on everything at once; afterwards the whole history must hold, by each run's own words."""
 
 from __future__ import annotations
 
 import contextlib
 import pathlib
 import random
-import sqlite3
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import grpc
 import pytest
-from banksman.v1 import log_pb2, run_pb2
+from banksman.v1 import run_pb2
 
-from tests.scenarios import truthful
-from tests.scenarios.children import lines, locked
+from tests.history import truthful
+from tests.history.checker import check, tally
+from tests.history.lines import History
+from tests.history.recorder import Recorder
 from tests.scenarios.faults import KINDS, Faults, lock_holder
-from tests.scenarios.house import FINISHED, Agent, House
+from tests.scenarios.house import House
 from tests.scenarios.program import touching
 from tests.scenarios.proxy import Proxy
 from tests.scenarios.specs import seconds, spec
 from tests.waiting import wait_for
 
 RUNS = 10
-COUNT = 90
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,50 +30,45 @@ class Told:
     """One run as the test asked for it."""
 
     id: str
-    name: str
-    steps: int
-    code: int
     cancelled: bool = False
 
 
 class Site:
     """A house, its one runner behind a proxy, and the runs."""
 
-    def __init__(self, house: House, proxy: Proxy, chance: random.Random) -> None:
+    def __init__(self, house: House, proxy: Proxy, chance: random.Random, history: pathlib.Path) -> None:
         self.house = house
         self.chance = chance
-        self.place = house.root / "truth"
-        self.place.mkdir()
+        self.recorder = Recorder(history, house.root / "truth")
         self.agent = house.agent("r1", slots=4, start=False)
         self.agent.argv[self.agent.argv.index("--server") + 1] = f"http://127.0.0.1:{proxy.port}"
         self.agent.connect()
-        self.faults = Faults(house, self.agent, proxy, chance)
+        house.doors = house.client("", self.recorder)
+        self.faults = Faults(house, self.agent, proxy, chance, self.recorder)
         self.runs = [self._submit(number) for number in range(RUNS)]
 
     def _submit(self, number: int) -> Told:
-        name, steps, code = f"run-{number}", 1 + number % 2, 3 if number % 4 == 3 else 0
-        program = [sys.executable, "-I", "-S", truthful.__file__, str(self.place), name]
-        tail = "tail" if number % 3 == 1 else ""
-        argvs = [[*program, str(step), str(COUNT), str(code * (step == steps - 1)), tail] for step in range(steps)]
-        return Told(id=self.house.submit(spec(*argvs, grace=seconds(0.5))).id, name=name, steps=steps, code=code)
-
-    def truth(self, *words: str, name: str = "") -> list[list[str]]:
-        """What the children said, as [word, name, step, epoch]."""
-        said = [line.split() for line in lines(self.place / "truth")]
-        return [item for item in said if item[0] in words and name in ("", item[1])]
+        """One or two steps; some leave a tail behind, some fail."""
+        codes = [0, 3 if number % 4 == 3 else 0][: 1 + number % 2]
+        plans = [
+            truthful.plan(name=f"run-{number}", step=step, code=code, tail=number % 3 == 1)
+            for step, code in enumerate(codes)
+        ]
+        wanted = spec(*(truthful.argv(self.recorder.place, plan) for plan in plans), grace=seconds(0.5))
+        run = self.house.submit(wanted, request_id=f"request-{number}")
+        self.recorder.submitted(run.id, plans, request_id=f"request-{number}")
+        return Told(id=run.id)
 
     def go_on(self) -> None:
         """Until a child has said something more, or no child is alive that could."""
-        before = len(lines(self.place / "truth"))
+        before = len(self.recorder.truth())
         wait_for(
-            lambda: len(lines(self.place / "truth")) > before or not any(self.alive(told) for told in self.runs),
+            lambda: len(self.recorder.truth()) > before or not any(map(self.alive, self.runs)),
             what="the runs go on",
         )
 
-    def alive(self, told: Told, *kinds: str) -> bool:
-        """Does any process of the run hold its lock (of these kinds)?"""
-        paths = [self.place / f"{told.name}.{kind}" for kind in kinds or ("lock",)]
-        return any(path.exists() and locked(path) for path in paths)
+    def alive(self, told: Told) -> bool:
+        return bool(truthful.alive(self.recorder.place, told.id))
 
     def cancel_one(self, *, force: bool) -> None:
         """Cancel some run that is not over; answered OK, it must end CANCELLED."""
@@ -88,64 +81,30 @@ class Site:
         else:
             told.cancelled = True
 
-    def shim_died(self, told: Told) -> bool:
-        return told.id in self.faults.shims_killed
+    def look(self) -> None:
+        """Read what some log has now: it must stay so."""
+        shown = self.house.get(self.chance.choice(self.runs).id)
+        if shown.attempts:
+            self.recorder.peek(self.house.doors, shown.id, shown.attempts[0].lease_epoch)
 
 
 @pytest.mark.parametrize("seed", [3, 4])
-def test_after_any_faults_every_run_is_as_it_says_itself(house: House, seed: int) -> None:
+def test_after_any_faults_every_run_is_as_it_says_itself(house: House, seed: int, tmp_path: pathlib.Path) -> None:
     chance = random.Random(seed)
     with Proxy(house.admin.target) as proxy:
-        site = Site(house, proxy, chance)
+        site = Site(house, proxy, chance, tmp_path / "history.jsonl")
         for number, kind in enumerate(chance.sample(KINDS, 6)):
             site.go_on()
+            site.look()
             if number in (2, 4):
                 site.cancel_one(force=number == 4)
             site.faults.bring(kind, site.go_on)
         for told in site.runs:
-            _expect_the_truth(site, told, house.wait(told.id))
+            run = house.wait(told.id)
+            assert run.kill_confirmed or told.id in site.faults.shims_killed, run
+            site.recorder.read_logs(house.doors, told.id)
         _expect_nothing_left(site)
-    _expect_sound_servers(house, site.agent)
-
-
-def _expect_the_truth(site: Site, told: Told, run: run_pb2.Run) -> None:
-    said = site.truth("start", "stop", "overlap", name=told.name)
-    assert run.state in FINISHED
-    assert run.HasField("settled_at")
-    assert not [item for item in said if item[0] == "overlap"], said
-    starts = [tuple(item[2:]) for item in said if item[0] == "start"]
-    assert len(starts) == len({step for step, _ in starts}), f"something ran twice: {said}"
-    assert {int(epoch) for _, epoch in starts} <= {attempt.lease_epoch for attempt in run.attempts}
-    assert not (run.kill_confirmed and site.alive(told, "lock", "tail")), run
-    _expect_the_end(site, told, run)
-    for descriptor, kind in ((1, log_pb2.LOG_KIND_STDOUT), (2, log_pb2.LOG_KIND_STDERR)):
-        _expect_the_log(site, told, run, descriptor, site.house.log(told.id, kind))
-
-
-def _expect_the_end(site: Site, told: Told, run: run_pb2.Run) -> None:
-    if told.cancelled:
-        assert run.state == run_pb2.RUN_STATE_CANCELLED, run
-    elif site.shim_died(told) and run.state == run_pb2.RUN_STATE_LOST:
-        assert run.reason == run_pb2.REASON_SHIM_DIED, run
-    else:
-        succeeded = run_pb2.RUN_STATE_SUCCEEDED if told.code == 0 else run_pb2.RUN_STATE_FAILED
-        assert (run.state, run.exit_code) == (succeeded, told.code), run
-        assert len(site.truth("stop", name=told.name)) == told.steps
-    if not site.shim_died(told):
-        assert run.kill_confirmed, run
-
-
-def _expect_the_log(site: Site, told: Told, run: run_pb2.Run, descriptor: int, read: bytes) -> None:
-    whole = truthful.streams(told.name, told.steps, COUNT)[descriptor]
-    if run.state in (run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED):
-        assert read == whole
-    assert whole.startswith(read)
-    if site.shim_died(told):
-        return
-    counts = [path.read_bytes().split() for path in site.place.glob(f"{told.name}.*.wrote")]
-    assert len(read) >= sum(int(count[descriptor - 1]) for count in counts if count), "bytes are lost"
-    for attempt in run.attempts:
-        assert not attempt.gaps
+    assert tally(site.recorder.expect_whole(house)).bytes_wrong == 0
 
 
 def _expect_nothing_left(site: Site) -> None:
@@ -177,17 +136,17 @@ def _parent(pid: int) -> int:
     return 0
 
 
-def _expect_sound_servers(house: House, agent: Agent) -> None:
-    house.server.kill_dash_nine()
-    for path in _databases(house.server_directory):
-        with contextlib.closing(sqlite3.connect(path)) as database:
-            assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-            assert database.execute("PRAGMA foreign_key_check").fetchall() == []
-    for program in (house.server, agent):
-        assert "Traceback" not in program.output.read_text(errors="replace")
-
-
-def _databases(directory: pathlib.Path) -> Iterator[pathlib.Path]:
-    found = [path for path in directory.iterdir() if path.suffix == ".db"]
-    assert found
-    yield from found
+def test_a_history_in_which_something_is_wrong_is_refused(house: House, tmp_path: pathlib.Path) -> None:
+    """The check itself, on a real history: a row that was changed behind the control plane's back."""
+    recorder = Recorder(tmp_path / "history.jsonl", house.root / "truth")
+    house.agent("r1")
+    house.doors = house.client("", recorder)
+    plan = truthful.plan(name="run", pieces=6)
+    run = house.execute(spec(truthful.argv(recorder.place, plan)))
+    assert run.state == run_pb2.RUN_STATE_SUCCEEDED
+    recorder.submitted(run.id, [plan])
+    recorder.read_logs(house.doors, run.id)
+    recorder.expect_whole(house)
+    changed = recorder.path.read_text().replace('"state": "SUCCEEDED"', '"state": "FAILED"')
+    recorder.path.write_text(changed)
+    assert {violation.invariant for violation in check(History.load(recorder.path))} >= {3, 6}
