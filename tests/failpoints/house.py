@@ -17,7 +17,7 @@ class PointedHouse(House):
 
     def prepare(self, root: pathlib.Path) -> Mapping[str, str]:
         self.points = Failpoints(root / "points")
-        return self.points.environment()
+        return {**self.points.environment(), "FAILPOINT_BACKOFF_S": "0.2"}
 
     def server_argv(self) -> Sequence[str]:
         return [sys.executable, "-m", "tests.failpoints.server"]

@@ -19,12 +19,14 @@ from typing import Any
 
 from runner_agent import __main__ as program
 from runner_agent import app
+from runner_agent.domain import backoff
 from runner_agent.execution import execution, run_directory, shim_link
 from runner_agent.execution.reconciler import Reconciler
 from runner_agent.execution.run_directory import StateDirectory
 from runner_agent.session.session import Session
 from tests.failpoints.points import DIRECTORY, ORDERS, reach
 
+BACKOFF = "FAILPOINT_BACKOFF_S"
 # What the runner says, by the name of the moment that matters.
 SAID = {
     "hello": "hello",
@@ -50,7 +52,8 @@ _WITH_POINTS = "from tests.failpoints.fork_server import main"
 
 
 def install() -> None:
-    """Put the points in."""
+    """Put the points in; and a test need not wait for a runner that comes back slower and slower."""
+    backoff.CAP_S = float(os.environ.get(BACKOFF, backoff.CAP_S))
     _in_start()
     _in_journal()
     _in_session()

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.failpoints.fixtures import _scenes, hasty, scene
+from tests.failpoints.scene import Scene
 from tests.scenarios.house import House, unshared
+
+__all__ = ["_scenes", "hasty", "house", "scene", "shared"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -16,8 +20,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: pytest.TestReport = yield  # type: ignore[assignment]
     if report.failed:
         for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, House):
-                report.sections.append(("what the programs said", value.said()))
+            if isinstance(value, Scene):
+                value.broken = True
+            house = value.house if isinstance(value, Scene) else value
+            if isinstance(house, House):
+                report.sections.append(("what the programs said", house.said()))
     return report  # type: ignore[return-value]
 
 
