@@ -11,9 +11,11 @@ from importlib.metadata import version
 
 from control_plane.config import ConfigError, Settings, load
 
+FAILED, MISUSED = 1, 2
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0 is fine, 1 could not, 2 was misused."""
+    """Run one command; 0 is fine, 1 could not, 2 was misused or its configuration is wrong."""
     arguments = _parser().parse_args(argv)
     if arguments.command == "version":
         sys.stdout.write(f"banksman-server {version('banksman')}\n")
@@ -21,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load(_flags(arguments), os.environ, arguments.config)
     except ConfigError as error:
-        return _fail(str(error))
+        return _fail(str(error), MISUSED)
     if arguments.command == "check-config":
         sys.stdout.write(f"The configuration is fine; state lives in {settings.state_dir}.\n")
         return 0
@@ -54,9 +56,9 @@ def _serve(settings: Settings) -> int:
     return _fail(sentence) if sentence else 0
 
 
-def _fail(sentence: str) -> int:
+def _fail(sentence: str, exit_code: int = FAILED) -> int:
     sys.stderr.write(f"banksman-server: {sentence}\n")
-    return 1
+    return exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING
 
-from control_plane.cli.output import Cell, Span, State, when
+from control_plane.cli.durations import written_duration
+from control_plane.cli.output import Cell, Span, State, since, to_seconds, when
 from control_plane.cli.views import end_cause, exit_of, yes_no
 from control_plane.cli.words import enum_word, state_word
 
@@ -24,7 +26,9 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ("started", when(attempt, "started_at")),
         ("ended", when(attempt, "ended_at")),
         ("duration", Span((ended - started).total_seconds() if started and ended else None)),
-        ("disconnected since", when(attempt, "disconnected_since")),
+        ("host", host_of(attempt)),
+        ("host silent since", silent_since(attempt)),
+        ("given up", given_up(attempt)),
         ("pid", str(attempt.pid or "")),
         ("log bytes", str(attempt.log_bytes)),
     ]
@@ -35,22 +39,58 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ]
     if attempt.HasField("stop"):
         lines += stop_lines(attempt.stop)
+    killed = max(attempt.survivors_killed, attempt.stop.survivors)
+    lines.append(("survivors killed", str(killed or "")))
     if attempt.HasField("ended_at"):
         lines.append(proof_line(attempt))
         lines.append(("log complete", yes_no(attempt.log_complete)))
     for gap in attempt.gaps:
-        lines.append(("log gap", f"bytes {gap.from_offset} to {gap.to_offset} were dropped on the runner"))
+        lines.append(("log gap", f"bytes {gap.from_offset} to {gap.to_offset} are missing"))
+    if attempt.HasField("ended_at") and not attempt.log_complete and not attempt.log_counted:
+        lines.append(("log gap", f"behind byte {attempt.log_bytes} an unknown number of bytes is missing"))
     return lines
+
+
+def host_of(attempt: run_pb2.Attempt) -> Cell:
+    """Whether the control plane reaches the host of a live attempt."""
+    match enum_word(attempt, "connectivity"):
+        case "CONNECTED" | "DISCONNECTED" as word:
+            return State(word.lower())
+        case "HOLDER_AWAY":
+            return "away: its runner is connected from another state directory"
+        case "NOT_RENEWED":
+            return "its runner is connected and does not speak for it any more"
+        case word:
+            return word.replace("_", " ").lower()
+
+
+def silent_since(attempt: run_pb2.Attempt) -> Cell:
+    """Of a live attempt, and of one whose end or log its host still has."""
+    return "" if attempt.log_complete else since(attempt, "disconnected_since")
+
+
+def given_up(attempt: run_pb2.Attempt) -> Cell:
+    """When the control plane calls it lost if nothing changes."""
+    if enum_word(attempt, "connectivity") in ("", "CONNECTED"):
+        return ""
+    return since(attempt, "given_up_at") if attempt.HasField("given_up_at") else "never by itself: lost_after is never"
 
 
 def proof_line(attempt: run_pb2.Attempt) -> tuple[str, Cell]:
     """What the kernel said: the proof of a stop, else only that nothing was left behind."""
-    if attempt.kill_confirmed:
-        if attempt.HasField("stop"):
+    match enum_word(attempt, "end_proof"):
+        case "CONFIRMED" if attempt.HasField("stop") or state_word(attempt) == "LOST":
             return ("kill confirmed", "yes: the kernel said that no process of it is left")
-        return ("processes left", "none")
-    lost = state_word(attempt) == "LOST"
-    return ("kill confirmed", "no: presumed dead, its runner has not said so" if lost else "no")
+        case "CONFIRMED":
+            return ("processes left", "none")
+        case "PRESUMED_DEAD":
+            return ("kill confirmed", "no: presumed dead, its host stops such a run by itself and has not said so")
+        case "NOT_PROVEN":
+            return ("kill confirmed", "no: not proven, its host has not said that no process of it is left")
+        case _ if attempt.kill_confirmed or not attempt.HasField("started_at"):
+            return ("processes left", "none")
+        case _:
+            return ("kill confirmed", "no")
 
 
 def exit_of_step(step: run_pb2.StepResult) -> str:
@@ -60,15 +100,29 @@ def exit_of_step(step: run_pb2.StepResult) -> str:
 
 
 def stop_lines(stop: run_pb2.StopRecord) -> list[tuple[str, Cell]]:
-    phases = [
-        f"{name} {cell.at.strftime('%H:%M:%S.%f')[:-3]}"
-        for name in ("requested", "received", "signalled", "killed")
-        if (cell := when(stop, f"{name}_at")).at is not None
-    ]
+    """The phases in their order by the control plane's clock; in brackets the host's own time."""
+    phases = [phase_text(stop, name) for name in ("requested", "received", "signalled", "killed")]
     by = f" by {stop.requested_by}" if stop.requested_by else ""
     note = f": {stop.note}" if stop.note else ""
+    how = f"{stop.signal}, killed after {written_duration(to_seconds(stop.grace))}" if stop.signal else ""
     return [
         ("stop", f"{enum_word(stop, 'reason')}{by}{note}"),
-        ("stop phases", ", ".join(phases)),
-        ("survivors", str(stop.survivors or "")),
+        ("stop signal", how),
+        ("stop phase", enum_word(stop, "phase")),
+        ("stop phases", ", ".join(filter(None, phases))),
     ]
+
+
+def phase_text(stop: run_pb2.StopRecord, name: str) -> str:
+    """Both clocks, so that two hosts' clocks cannot contradict each other."""
+    told = when(stop, f"{name}_at").at
+    heard = told if name == "requested" else when(stop, f"{name}_heard_at").at
+    if told is None:
+        return ""
+    if name == "requested":
+        return f"{name} {clock_time(told)}"
+    return f"{name} {clock_time(heard)} [host {clock_time(told)}]" if heard else f"{name} [host {clock_time(told)}]"
+
+
+def clock_time(at: datetime.datetime) -> str:
+    return at.strftime("%H:%M:%S.%f")[:-3] + "Z"

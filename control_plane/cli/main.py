@@ -60,6 +60,7 @@ TREE: dict[str, str | Noun] = {
         drain="runners:drain",
         resume="runners:resume",
         revoke="runners:revoke",
+        mark_lost="runners:mark_lost",
         join_token=Noun(
             "One-time tokens with which a runner joins.",
             create="join_tokens:create",

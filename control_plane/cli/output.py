@@ -73,7 +73,14 @@ class Span:
     duration_s: float | None
 
 
-Cell = str | Id | State | When | Span
+@dataclass(frozen=True, slots=True)
+class Since:
+    """As When, but on a terminal with the time itself too: what is compared with other clocks and logs."""
+
+    at: datetime.datetime | None
+
+
+Cell = str | Id | State | When | Since | Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,10 @@ def when(message: Message, field: str) -> When:
     if not message.HasField(field):
         return When(None)
     return When(to_datetime(getattr(message, field)))
+
+
+def since(message: Message, field: str) -> Since:
+    return Since(when(message, field).at)
 
 
 def to_datetime(stamp: Timestamp) -> datetime.datetime:
@@ -266,8 +277,11 @@ class Printer:
                 return plain(short_id(value) if self.terminal else value)
             case State(word=word):
                 return plain(word)
-            case When(at=None) | Span(duration_s=None):
+            case When(at=None) | Since(at=None) | Span(duration_s=None):
                 return ""
+            case Since(at=at) if at is not None:
+                stamp = at.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                return f"{stamp} ({relative(at, self.now())})" if self.terminal else iso(at)
             case When(at=at) if at is not None:
                 return relative(at, self.now()) if self.terminal else iso(at)
             case Span(duration_s=duration_s) if duration_s is not None:

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from control_plane.cli.errors import CliError
 from control_plane.cli.exits import of_status
+from control_plane.cli.field_options import option_of
 
 if TYPE_CHECKING:
     import grpc
+    from google.rpc import error_details_pb2
     from google.rpc.status_pb2 import Status
 
 NOUNS = ("run", "task", "schedule", "project", "runner", "token", "principal", "secret")
@@ -31,17 +33,20 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
     code = status_name(error)
     status = rich_status(error)
     info, lines, hint = details.ErrorInfo(), [], ""
+    message = detail_text(error).rstrip(". ") or code.replace("_", " ").lower()
     for packed in status.details if status else []:
         bad, unmet, helpful = details.BadRequest(), details.PreconditionFailure(), details.Help()
         if packed.Is(details.ErrorInfo.DESCRIPTOR):
             packed.Unpack(info)
         elif packed.Unpack(bad):
-            lines += [f"{violation.field}: {violation.description}" for violation in bad.field_violations]
+            for violation in bad.field_violations:
+                told, line = f"{violation.field}: {violation.description}", refused(violation)
+                message = message.replace(told.rstrip(". "), line.rstrip(". "))
+                lines.append(line)
         elif packed.Unpack(unmet):
             lines += [f"{violation.subject}: {violation.description}".lstrip(": ") for violation in unmet.violations]
         elif packed.Unpack(helpful):
             hint = "; ".join(filter(None, (link.description or link.url for link in helpful.links))) or hint
-    message = detail_text(error).rstrip(". ") or code.replace("_", " ").lower()
     if len(lines) > 1 and all(line in message for line in lines):
         message = f"{len(lines)} values were refused"
     cause = ""
@@ -59,6 +64,12 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
         next_command=hint or next_command(code, info.reason, url),
         debug=debug_text(code, detail_text(error), status),
     )
+
+
+def refused(violation: error_details_pb2.BadRequest.FieldViolation) -> str:
+    """A field by its name in the contract and, where the command has one, by its option."""
+    option = option_of(violation.field)
+    return f"{violation.field}{f' ({option})' if option else ''}: {violation.description}"
 
 
 def sentence_for(code: str, url: str) -> str:

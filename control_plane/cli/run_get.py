@@ -16,8 +16,9 @@ from control_plane.cli.log_stream import LogQuery, LogStream
 from control_plane.cli.log_writer import LogWriter
 from control_plane.cli.output import Printer
 from control_plane.cli.people import name_maker
+from control_plane.cli.plain import plain
 from control_plane.cli.views import RUN
-from control_plane.cli.words import short_id, state_word
+from control_plane.cli.words import state_word
 
 TAIL_LINES = 50
 BAD_ENDS = ("FAILED", "TIMED_OUT", "LOST")
@@ -38,8 +39,7 @@ def get_run(inv: Invocation, run: str, log_lines: int) -> None:
     if printer.form != "table":
         return
     show_attempts(printer, found)
-    if found.is_active and any(attempt.HasField("disconnected_since") for attempt in found.attempts):
-        inv.say(f"its runner is silent; to end it without waiting: banksman run cancel {short_id(found.id)} --force")
+    show_remedies(printer, found)
     if state_word(found) in BAD_ENDS and log_lines and found.attempts:
         show_tail(inv, found, log_lines)
 
@@ -56,6 +56,15 @@ def show_attempts(printer: Printer, run: contract.run_pb2.Run) -> None:
     if rejected:
         printer.write("")
         printer.pairs([("rejected offers", str(len(rejected)))])
+
+
+def show_remedies(printer: Printer, run: contract.run_pb2.Run) -> None:
+    """Whole commands, to be copied; which one is right depends on what is known of the host."""
+    if run.remedies:
+        what = "what frees it without waiting for its host" if run.is_active else "what settles it without its host"
+        printer.write(f"\n{what}:")
+    for remedy in run.remedies:
+        printer.write(f"  {plain(remedy.command)}\n      {plain(remedy.effect)}")
 
 
 def show_tail(inv: Invocation, run: contract.run_pb2.Run, lines: int) -> None:

@@ -14,7 +14,7 @@ from control_plane.cli.invocation import Invocation
 from control_plane.cli.spec_options import set_duration
 from control_plane.cli.views import RUN
 from control_plane.cli.waiting import reached, wait_for_run
-from control_plane.cli.words import short_id, state_word
+from control_plane.cli.words import enum_word, short_id, state_word
 
 
 @command("wait", examples=("banksman run wait @last", "banksman run wait 1a2b3c4d --for settled --wait-timeout 10m"))
@@ -95,7 +95,10 @@ def proof(run: contract.run_pb2.Run) -> str:
         return f"{word}; it never started"
     if run.kill_confirmed:
         return f"{word}; kill confirmed: no process of it is left, the kernel of its host said so"
-    return f"{word}; kill NOT confirmed: its host has not yet proven that no process of it is left"
+    unproven = f"{word}; kill NOT confirmed: its host has not yet proven that no process of it is left"
+    if any(enum_word(attempt, "reason") == "FORCED" for attempt in run.attempts):
+        return f"{unproven}; its slot there is free only when the host has ended it and no longer lists it"
+    return unproven
 
 
 def timed_out(run: contract.run_pb2.Run) -> CliError:

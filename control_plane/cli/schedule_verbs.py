@@ -17,6 +17,8 @@ from control_plane.cli.output import When, iso, json_text, to_datetime, yaml_tex
 from control_plane.cli.run_exec import follow_option, propagate_option, started, wait_option
 from control_plane.cli.schedules import rule_options, set_rule, show
 
+CRON_FIELDS = 5
+
 
 @command("pause", examples=("banksman schedule pause nightly --note 'release week'",))
 @click.argument("schedule", shell_complete=complete_schedules)
@@ -51,23 +53,26 @@ def trigger(inv: Invocation, schedule: str, follow: bool, wait_timeout: float | 
 
 @command(
     "next",
-    examples=("banksman schedule next nightly", "banksman schedule next --cron '0 3 * * 1' --tz Europe/Berlin"),
+    examples=("banksman schedule next nightly", "banksman schedule next '0 3 * * 1' --tz Europe/Berlin"),
 )
-@click.argument("schedule", required=False, shell_complete=complete_schedules)
+@click.argument("schedule", required=False, metavar="[SCHEDULE|LINE]", shell_complete=complete_schedules)
 @click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
 @rule_options
 def next_times(inv: Invocation, schedule: str | None, count: int, **rule: Any) -> None:
     """Print the next times of a schedule or a rule.
 
-    A rule needs no schedule: --cron, --every or --once describe it.
+    A rule needs no schedule: a cron line, --every or --once describe it. A word with spaces in it, or one that begins
+    with @, is taken as a cron line.
     """
     request = contract.schedule_pb2.PreviewScheduleRequest(project=inv.project, count=count)
+    if schedule is not None and rule["cron"] is None and is_cron_line(schedule):
+        schedule, rule["cron"] = None, schedule
     if schedule is not None:
         if any(value is not None for value in rule.values()):
             raise CliError("give either a schedule or a rule, not both")
         request.schedule = schedule
     elif not {"cron", "every", "once"} & set(set_rule(inv, request.draft, rule)):
-        raise CliError("name a schedule, or give --cron, --every or --once")
+        raise CliError("name a schedule, or give a cron line, --every or --once")
     preview = inv.client.call(inv.client.schedules.PreviewSchedule, request, repeatable=True)
     times = [to_datetime(stamp) for stamp in preview.fire_times]
     printer = inv.printer
@@ -85,6 +90,11 @@ def next_times(inv: Invocation, schedule: str | None, count: int, **rule: Any) -
         case _:
             local = [(local_time(at, preview.time_zone), When(at)) for at in times]
             printer.table(["TIME", "WHEN"], [[text, at] for text, at in local])
+
+
+def is_cron_line(text: str) -> bool:
+    """Five fields are more than a name would usually hold, and no name that has been seen begins with @."""
+    return text.startswith("@") or len(text.split()) == CRON_FIELDS
 
 
 def local_time(at: datetime.datetime, zone: str) -> str:

@@ -6,11 +6,11 @@ import shlex
 from typing import TYPE_CHECKING
 
 from control_plane.cli.durations import written_duration
-from control_plane.cli.output import Cell, Column, Id, State, View, When, iso, span, to_datetime, to_seconds, when
+from control_plane.cli.output import Cell, Column, Id, State, View, iso, span, to_datetime, to_seconds, when
 from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
 
 if TYPE_CHECKING:
-    from control_plane.cli.contract import access_pb2, run_pb2, runner_pb2, schedule_pb2, spec_pb2
+    from control_plane.cli.contract import access_pb2, run_pb2, schedule_pb2, spec_pb2
 
 
 def pairs(labels: object) -> str:
@@ -34,6 +34,35 @@ def selectors_of(spec: spec_pb2.RunSpec) -> str:
         sign = {"IN": f"={values}", "NOT_IN": f"!={values}", "EXISTS": ""}.get(word, f" {word} {values}")
         texts.append(f"{selector.key}{sign}")
     return ",".join(texts)
+
+
+def env_of(spec: spec_pb2.RunSpec) -> str:
+    """Names with their values; of a secret only its name."""
+    parts = (
+        f"{variable.name}=secret:{variable.secret_ref}"
+        if variable.secret_ref
+        else f"{variable.name}={shlex.quote(variable.value)}"
+        for variable in spec.env
+    )
+    return " ".join(parts)
+
+
+def retry_of(spec: spec_pb2.RunSpec) -> str:
+    """How often it is tried at most, and after which ends."""
+    retry = spec.retry
+    if retry.max_attempts <= 1:
+        return ""
+    pause = f", after {written_duration(to_seconds(retry.backoff))}" if retry.HasField("backoff") else ""
+    return f"up to {retry.max_attempts} attempts{pause}" + (f" ({', '.join(retry.retry_on)})" if retry.retry_on else "")
+
+
+def loss_of(spec: spec_pb2.RunSpec) -> str:
+    """Only what the spec says otherwise than usual."""
+    if spec.loss.never:
+        return "it waits for it for ever"
+    word = enum_word(spec.loss, "on_lost").lower()
+    after = f" after {written_duration(to_seconds(spec.loss.lost_after))}" if spec.loss.HasField("lost_after") else ""
+    return f"{word}{after}" if word or after else ""
 
 
 def exit_of(run: run_pb2.Run | run_pb2.Attempt) -> str:
@@ -118,7 +147,10 @@ TASK = View(
         Column("description", lambda task: task.description),
         Column("command", lambda task: command_of(task.spec)),
         Column("selectors", lambda task: selectors_of(task.spec)),
+        Column("env", lambda task: env_of(task.spec)),
         Column("timeout", lambda task: span(task.spec, "timeout")),
+        Column("retry", lambda task: retry_of(task.spec)),
+        Column("if its runner is lost", lambda task: loss_of(task.spec)),
         Column("labels", lambda task: pairs(task.labels)),
         Column("tags", lambda task: ",".join(task.tags)),
         Column("created by", lambda task: task.created_by),
@@ -182,50 +214,6 @@ PROJECT = View(
     name=lambda project: str(project.name),
 )
 
-
-def runner_state(runner: runner_pb2.Runner) -> Cell:
-    if runner.HasField("revoked_at"):
-        return State("revoked")
-    if not runner.connected:
-        return State("disconnected")
-    return State("draining" if runner.draining else "connected")
-
-
-def last_seen(runner: runner_pb2.Runner) -> Cell:
-    """Of a runner that is away; one that is connected is seen now."""
-    return When(None) if runner.connected else when(runner, "last_seen_at")
-
-
-RUNNER = View(
-    columns=(
-        Column("NAME", lambda runner: runner.name),
-        Column("STATE", runner_state),
-        Column("SLOTS", lambda runner: f"{runner.slots_used}/{runner.slots}"),
-        Column("LABELS", lambda runner: pairs(runner.labels)),
-        Column("POOL", lambda runner: runner.pool),
-        Column("LAST SEEN", last_seen),
-        Column("VERSION", lambda runner: runner.agent_version),
-    ),
-    lines=(
-        Column("name", lambda runner: runner.name),
-        Column("id", lambda runner: runner.id),
-        Column("state", runner_state),
-        Column("disconnected since", lambda runner: when(runner, "disconnected_since")),
-        Column("draining", lambda runner: yes_no(runner.draining)),
-        Column("revoked", lambda runner: when(runner, "revoked_at")),
-        Column("slots", lambda runner: f"{runner.slots_used}/{runner.slots}"),
-        Column("labels", lambda runner: pairs(runner.labels)),
-        Column("pool", lambda runner: runner.pool),
-        Column("projects", lambda runner: ",".join(runner.allowed_project_ids)),
-        Column("version", lambda runner: runner.agent_version),
-        Column("boot id", lambda runner: runner.boot_id),
-        Column("state directory id", lambda runner: runner.state_directory_id),
-        Column("created", lambda runner: when(runner, "created_at")),
-        Column("last seen", last_seen),
-        Column("holds", lambda runner: ",".join(runner.held_run_ids)),
-    ),
-    name=lambda runner: str(runner.name),
-)
 
 JOIN_TOKEN = View(
     columns=(

@@ -214,9 +214,9 @@ async def test_the_programs_other_commands(tmp_path):
     code, out, _ = await finished(await program("check-config", "--state-dir", state))
     assert (code, state in out) == (0, True)
     code, _, err = await finished(await program("check-config", BANKSMAN_SERVER_COLOUR="red"))
-    assert (code, "'colour'" in err) == (1, True)
+    assert (code, "'colour'" in err) == (2, True)
     code, _, err = await finished(await program("serve", "--listen", "0.0.0.0:0", "--state-dir", state))
-    assert (code, "--insecure" in err) == (1, True)
+    assert (code, "--insecure" in err) == (2, True)
     assert (await finished(await program("frobnicate")))[0] == 2
 
 

@@ -56,7 +56,43 @@ def test_each_refused_field_has_a_line_of_its_own() -> None:
     assert outcome.exit_code == 2
     lines = outcome.stderr.splitlines()
     assert lines[0] == "error: 2 fields are wrong (INVALID_FIELDS)"
-    assert lines[1:3] == ["  spec.timeout: must be 1 s to 30 d", "  spec.slots: must be positive"]
+    assert lines[1:3] == [
+        "  spec.timeout (--timeout): must be 1 s to 30 d",
+        "  spec.slots (--slots): must be positive",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "method", "field", "told"),
+    [
+        ("run exec -- true", "CreateRun", "spec.steps[0].command.argv[1]", "spec.steps[0].command.argv[1] (CMD)"),
+        ("run exec -- true", "CreateRun", "spec.env[3].name", "spec.env[3].name (--env)"),
+        ("run exec -- true", "CreateRun", "spec.retry.max_attempts", "spec.retry.max_attempts (--retry)"),
+        ("run exec -- true", "CreateRun", "spec.loss.lost_after", "spec.loss.lost_after (--lost-after)"),
+        ("run exec -- true", "CreateRun", "options.title", "options.title (--title)"),
+        ("run exec -- true", "CreateRun", "options.trigger_metadata", "options.trigger_metadata (--meta)"),
+        ("run exec -- true", "CreateRun", "options.links[0].url", "options.links[0].url"),
+        (
+            "task create build -- true",
+            "CreateTask",
+            "task.spec.idle_timeout",
+            "task.spec.idle_timeout (--idle-timeout)",
+        ),
+        ("task create build -- true", "CreateTask", "task.tags[0]", "task.tags[0] (--tag)"),
+        ("run cancel @last", "CancelRun", "grace", "grace (--grace)"),
+        ("run get @last", "GetRun", "spec.timeout", "spec.timeout"),
+    ],
+)
+def test_a_refused_field_is_told_with_the_option_that_sets_it(command: str, method: str, field: str, told: str) -> None:
+    bad = error_details_pb2.BadRequest()
+    bad.field_violations.add(field=field, description="is wrong")
+    refusal = Refusal(
+        grpc.StatusCode.INVALID_ARGUMENT,
+        f"{field}: is wrong",
+        [error_details_pb2.ErrorInfo(reason="INVALID_FIELDS"), bad],
+    )
+    outcome = banksman(*command.split(), script=[(method, refusal)])
+    assert outcome.stderr == f"error: {told}: is wrong (INVALID_FIELDS)\n"
 
 
 def test_nothing_is_said_twice() -> None:

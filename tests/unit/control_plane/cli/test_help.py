@@ -36,7 +36,7 @@ PROMISED = {
     "token": "create list revoke",
     "principal": "create list",
     "secret": "set list rm",
-    "runner": "list get drain resume revoke join-token",
+    "runner": "list get drain resume revoke mark-lost join-token",
     "context": "list use set rm",
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from banksman.v1 import access_pb2, log_pb2, run_pb2
-from google.protobuf import timestamp_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
 from tests.unit.control_plane.cli.console import banksman
 from tests.unit.control_plane.cli.logbook import Logbook, call
@@ -42,11 +42,21 @@ def timed_out() -> run_pb2.Run:
         started_at=at(0),
         ended_at=at(70),
         kill_confirmed=True,
+        end_proof=run_pb2.END_PROOF_CONFIRMED,
+        log_counted=True,
         log_bytes=7,
     )
     attempt.stop.CopyFrom(
         run_pb2.StopRecord(
-            reason=run_pb2.REASON_RUN_TIMEOUT, requested_at=at(60), signalled_at=at(60), killed_at=at(70), survivors=2
+            reason=run_pb2.REASON_RUN_TIMEOUT,
+            phase=run_pb2.STOP_PHASE_KILLED,
+            requested_at=at(60),
+            signalled_at=at(55),
+            signalled_heard_at=at(61),
+            killed_at=at(65),
+            survivors=2,
+            signal="SIGTERM",
+            grace=duration_pb2.Duration(seconds=10),
         )
     )
     attempt.gaps.add(from_offset=10, to_offset=20)
@@ -75,9 +85,12 @@ def test_a_bad_end_is_explained_with_attempts_stop_and_log() -> None:
     assert outcome.exit_code == 0
     shown = outcome.stdout
     assert "why\tit ran longer than 60 s" in shown
-    assert "stop phases\trequested 12:01:00.000, signalled 12:01:00.000, killed 12:01:10.000" in shown
+    signalled, killed = "signalled 12:01:01.000Z [host 12:00:55.000Z]", "killed [host 12:01:05.000Z]"
+    assert f"stop phases\trequested 12:01:00.000Z, {signalled}, {killed}\n" in shown
+    assert "stop phase\tKILLED\n" in shown
+    assert "stop signal\tSIGTERM, killed after 10s" in shown
     assert "kill confirmed\tyes" in shown
-    assert "survivors\t2" in shown
+    assert "survivors killed\t2" in shown
     assert "log gap\tbytes 10 to 20" in shown
     assert shown.index("attempt\t1") < shown.index("attempt\t2")
     assert "rejected offers\t1" in shown
@@ -105,9 +118,19 @@ def test_a_good_end_is_told_once_and_without_talk_of_kills() -> None:
 
 def test_what_is_only_presumed_dead_is_called_so() -> None:
     lost = run_pb2.Run(id=ID, project_id="p", state=run_pb2.RUN_STATE_LOST, reason=run_pb2.REASON_RUNNER_LOST)
-    lost.attempts.add(lease_epoch=1, number=1, state=run_pb2.ATTEMPT_STATE_LOST, started_at=at(0), ended_at=at(9))
-    outcome = banksman("run", "get", "@last", "--log-lines", "0", script=[("GetRun", lost)])
-    assert "kill confirmed\tno: presumed dead" in outcome.stdout
+    attempt = lost.attempts.add(
+        lease_epoch=1, number=1, state=run_pb2.ATTEMPT_STATE_LOST, started_at=at(0), ended_at=at(9)
+    )
+    for proof, told in (
+        (run_pb2.END_PROOF_PRESUMED_DEAD, "no: presumed dead"),
+        (run_pb2.END_PROOF_NOT_PROVEN, "no: not proven"),
+        (run_pb2.END_PROOF_CONFIRMED, "yes: the kernel said"),
+        (run_pb2.END_PROOF_UNSPECIFIED, "no\n"),
+    ):
+        attempt.end_proof = proof
+        outcome = banksman("run", "get", "@last", "--log-lines", "0", script=[("GetRun", lost)])
+        assert f"kill confirmed\t{told}" in outcome.stdout
+    assert "log gap\tbehind byte 0 an unknown number of bytes is missing" in outcome.stdout
 
 
 def test_a_command_is_shown_as_a_shell_would_read_it() -> None:
@@ -163,10 +186,23 @@ def test_a_queued_run_says_why_it_waits() -> None:
 
 def test_a_silent_runner_is_told_with_the_way_out() -> None:
     silent = run_pb2.Run(id=ID, state=run_pb2.RUN_STATE_RUNNING, is_active=True)
-    silent.attempts.add(lease_epoch=1, number=1, state=run_pb2.ATTEMPT_STATE_RUNNING, disconnected_since=at(0))
-    outcome = banksman("run", "get", "@last", script=[("GetRun", silent)])
-    assert "disconnected since\t2026-01-02T12:00:00.000Z" in outcome.stdout
-    assert "banksman run cancel 12345678 --force" in outcome.stderr
+    attempt = silent.attempts.add(
+        lease_epoch=1,
+        number=1,
+        state=run_pb2.ATTEMPT_STATE_RUNNING,
+        connectivity=run_pb2.CONNECTIVITY_DISCONNECTED,
+        disconnected_since=at(0),
+    )
+    silent.remedies.add(command="banksman runner mark-lost b-1", effect="Every run is LOST.")
+    shown = banksman("run", "get", "@last", script=[("GetRun", silent)]).stdout
+    assert "host\tdisconnected\nhost silent since\t2026-01-02T12:00:00.000Z\n" in shown
+    assert "given up\tnever by itself" in shown
+    assert shown.endswith("host:\n  banksman runner mark-lost b-1\n      Every run is LOST.\n")
+    attempt.given_up_at.CopyFrom(at(60))
+    attempt.connectivity = run_pb2.CONNECTIVITY_HOLDER_AWAY
+    shown = banksman("run", "get", "@last", script=[("GetRun", silent)]).stdout
+    assert "host\taway: its runner is connected from another state directory\n" in shown
+    assert "given up\t2026-01-02T12:01:00.000Z\n" in shown
 
 
 RUNNING = run_pb2.Run(id=ID, project_id="p", state=run_pb2.RUN_STATE_RUNNING, is_active=True)

@@ -409,13 +409,13 @@ def test_a_new_principal_comes_with_the_way_to_its_token() -> None:
     assert "warning" not in granted.stderr
 
 
-def test_when_a_runner_was_last_seen_is_told_of_one_that_is_away() -> None:
+def test_since_when_a_runner_is_away_is_told() -> None:
     seen = timestamp_pb2.Timestamp(seconds=1767355200)
     here = runner_pb2.Runner(name="here", connected=True, last_seen_at=seen)
-    away = runner_pb2.Runner(name="away", last_seen_at=seen)
+    away = runner_pb2.Runner(name="away", disconnected_since=seen)
     answer = runner_pb2.ListRunnersResponse(runners=[here, away])
     titles, first, second = banksman("runner", "list", script=[("ListRunners", answer)]).stdout.splitlines()
-    at = titles.split("\t").index("LAST SEEN")
+    at = titles.split("\t").index("DISCONNECTED SINCE")
     assert (first.split("\t")[at], second.split("\t")[at]) == ("", "2026-01-02T12:00:00.000Z")
 
 
