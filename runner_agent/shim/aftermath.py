@@ -21,6 +21,8 @@ __all__ = ["Identity", "LogEnd", "RunDirectory", "Standing", "log_end", "read_id
 
 WITNESS_S = 5.0
 EMPTY_S = 5.0
+SWEEP_S = 2.0
+QUIET_LOOKS = 3
 _PAUSE_S = 0.01
 
 
@@ -166,7 +168,11 @@ def _kill_known(identities: list[Identity], casualties: tree.Casualties) -> None
     for identity in identities:
         if identity.start_time is not None and tree.send(identity.pid, signal.SIGKILL, identity.start_time):
             casualties.killed.add((identity.pid, identity.start_time))
-    tree.kill_cookie_holders(identities[0].cookie, casualties)
+    deadline_ns = time.monotonic_ns() + int(SWEEP_S * NS)
+    quiet = 0
+    # One that forks without end may be between two lives in a single look.
+    while quiet < QUIET_LOOKS and time.monotonic_ns() < deadline_ns:
+        quiet = 0 if tree.kill_cookie_holders(identities[0].cookie, casualties) else quiet + 1
 
 
 def _await_witness(directory: str, identity: Identity) -> bool:

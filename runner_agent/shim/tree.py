@@ -174,25 +174,28 @@ def send(pid: int, number: int, start: int | None) -> bool:
     return True
 
 
-def kill_cookie_holders(cookie: str, casualties: Casualties) -> None:
-    """SIGKILL for every process that has the attempt's cookie in its environment, wherever it is."""
+def kill_cookie_holders(cookie: str, casualties: Casualties) -> int:
+    """SIGKILL for every process that has the attempt's cookie in its environment, wherever it is; how many had it."""
+    found = 0
     for pid in cookie_holders(cookie):
         stat = process_stat(pid)
-        if stat is not None and not stat.is_dead and send(pid, signal.SIGKILL, stat.start_time):
-            casualties.killed.add((pid, stat.start_time))
-
-
-def cookie_holders(cookie: str) -> list[int]:
-    """The processes whose environment at exec carried this cookie, this process excepted."""
-    needle = f"{COOKIE_VARIABLE}={cookie}".encode()
-    found = []
-    own = os.getpid()
-    for pid in all_pids():
-        if pid == own:
-            continue
-        if needle in _environment(pid).split(b"\0"):
-            found.append(pid)
+        if stat is None or not stat.is_dead:
+            found += 1
+            if stat is not None and send(pid, signal.SIGKILL, stat.start_time):
+                casualties.killed.add((pid, stat.start_time))
     return found
+
+
+def cookie_holders(cookie: str) -> Iterator[int]:
+    """The processes whose environment at exec carried this cookie, this process excepted, each as soon as it is seen.
+
+    The newest come first: of one that keeps forking, only the newest is still there when it is looked at.
+    """
+    needle = f"{COOKIE_VARIABLE}={cookie}".encode()
+    own = os.getpid()
+    for pid in sorted(all_pids(), reverse=True):
+        if pid != own and needle in _environment(pid).split(b"\0"):
+            yield pid
 
 
 def _environment(pid: int) -> bytes:
