@@ -46,7 +46,8 @@ def report_of(record: shim.ExitRecord, step_names: Sequence[str] = ()) -> ExitRe
         ended_at_ns=record.ended_at_ns,
         result_data=record.result_json or "",
         log_counted=record.outcome not in (shim.Outcome.SHIM_DIED, shim.Outcome.HOST_REBOOTED),
-        permanent=failed_to_start and any(step.spawn_errno in _PERMANENT for step in record.steps),
+        permanent=record.permanent
+        or (failed_to_start and any(step.spawn_errno in _PERMANENT for step in record.steps)),
         cpu_s=record.usage.cpu_user_s + record.usage.cpu_system_s,
         max_rss_bytes=record.usage.max_rss_bytes,
         usage_source=record.usage.source,
@@ -68,6 +69,7 @@ def record_of(key: AttemptKey, report: ExitReport) -> shim.ExitRecord:
         kill_confirmed=True,
         digest=LogDigest().hex(),
         ended_at_ns=report.ended_at_ns,
+        permanent=report.permanent,
     )
 
 

@@ -36,6 +36,7 @@ class Reason(StrEnum):
     OOM_KILLED = "OOM_KILLED"
     SPAWN_FAILED = "SPAWN_FAILED"
     CHECKOUT_FAILED = "CHECKOUT_FAILED"
+    SECRET_UNAVAILABLE = "SECRET_UNAVAILABLE"
     NOT_STARTED = "NOT_STARTED"
     USER_CANCEL = "USER_CANCEL"
     SUPERSEDED = "SUPERSEDED"
@@ -148,6 +149,7 @@ class ExitRecord:
     `tree_empty`: the kernel said that no process of the attempt is left; `kill_confirmed` is the same word for a run
     that was stopped, and for one whose attempts all ended by themselves.
     `stopped_by` is the first stop reason; the exit code and signal are then still those of the process.
+    `permanent`: it was never started, and another try cannot start it either.
     """
 
     run_id: str
@@ -170,6 +172,7 @@ class ExitRecord:
     result_json: str | None = None
     started_at_ns: int | None = None
     ended_at_ns: int | None = None
+    permanent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

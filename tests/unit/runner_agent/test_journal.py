@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runner_agent.domain.assignment import Assignment, Command, Step
-from runner_agent.domain.exit_report import not_started
+from runner_agent.domain.exit_report import ExitReport, Outcome, not_started
 from runner_agent.domain.ids import AttemptKey, RunId
 from runner_agent.domain.reason import Reason
 from runner_agent.execution import journal
@@ -112,3 +112,19 @@ def test_reports_and_records_say_the_same() -> None:
 @pytest.mark.parametrize("reason", list(Reason))
 def test_every_reason_of_a_stop_can_be_given_to_a_shim(reason: Reason) -> None:
     assert shim_reason(reason) in shim.Reason
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+@pytest.mark.parametrize("reason", [Reason.SECRET_UNAVAILABLE, Reason.SPAWN_FAILED])
+def test_why_a_preparation_failed_survives_a_restart_of_the_agent(
+    state: StateDirectory, reason: Reason, permanent: bool
+) -> None:
+    path = accepted(state)
+    failed = ExitReport(
+        outcome=Outcome.START_FAILED, reason=reason, error_message="why", tree_empty=True, permanent=permanent
+    )
+    journal.end_unstarted(path, record_of(KEY, failed))
+    (found,), _ = found_in(StateDirectory.scan(state), "boot")
+    assert found.held.exit is not None
+    kept = found.held.exit
+    assert (kept.outcome, kept.reason, kept.permanent) == (Outcome.START_FAILED, reason, permanent)
