@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
-import pathlib
 import random
-import sys
 import time
 
 from banksman.v1 import run_pb2, spec_pb2
 
-from tests.scenarios import truthful
+from tests.history import truthful
 from tests.scenarios.children import lines, python
 from tests.scenarios.house import Agent, House
 from tests.scenarios.proxy import Proxy
@@ -105,18 +104,19 @@ class Truthful:
     def __init__(self, house: House, name: str, count: int, **fields: object) -> None:
         self.place, self.name = house.root / "truth", name
         self.place.mkdir(exist_ok=True)
-        argv = [sys.executable, "-I", "-S", truthful.__file__, str(self.place), name, "0", str(count), "0", ""]
+        argv = truthful.argv(self.place, truthful.plan(name=name, pieces=count))
         step = spec_pb2.Step(kind=spec_pb2.STEP_KIND_MAIN, command=spec_pb2.Command(argv=argv))
         self.id = house.submit(spec_pb2.RunSpec(steps=[step], **fields)).id  # type: ignore[arg-type]
 
-    @property
-    def lock(self) -> pathlib.Path:
-        return self.place / f"{self.name}.lock"
+    def alive(self) -> list[str]:
+        """Locks that its processes hold."""
+        return truthful.alive(self.place, self.id)
 
     def said(self, *words: str) -> list[list[str]]:
         """What its processes said, as [word, name, step, epoch]."""
-        told = [line.split() for line in lines(self.place / "truth")]
-        return [item for item in told if item[1] == self.name and item[0] in words]
+        told = [json.loads(line) for line in lines(self.place / "truth")]
+        mine = [item for item in told if item["run"] == self.id and item["word"] in words]
+        return [[item["word"], self.name, str(item["step"]), str(item["epoch"])] for item in mine]
 
     def wait_started(self, times: int = 1) -> None:
         wait_for(lambda: len(self.said("start")) >= times, what=f"{self.name} starts", timeout_s=60)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from banksman.v1 import run_pb2
 
-from tests.scenarios.children import PATIENT, locked, python
+from tests.scenarios.children import PATIENT, python
 from tests.scenarios.house import House
 from tests.scenarios.links import Flood, Truthful, behind, epoch_of, last, loss, wait_disconnected
 from tests.scenarios.proxy import Proxy, Way
@@ -76,7 +76,7 @@ def test_a_run_whose_runner_stays_away_is_stopped_there_before_it_is_tried_elsew
         newest, oldest = done.attempts
         assert (oldest.state, oldest.reason) == (run_pb2.ATTEMPT_STATE_LOST, run_pb2.REASON_RUNNER_LOST)
         assert (newest.runner_name, done.state) == (second.name, run_pb2.RUN_STATE_CANCELLED)
-        assert not locked(run.lock)
+        assert not run.alive()
         wait_for(lambda: quick.get(run.id).kill_confirmed, what="the first host proves that its process is gone")
         assert not run.said("overlap")
 

@@ -7,10 +7,13 @@ import pathlib
 import random
 import signal
 import threading
+from typing import Any
 
 import pytest
 from banksman.v1 import log_pb2, run_pb2
 
+from tests.history import truthful
+from tests.history.recorder import Recorder
 from tests.scenarios.children import NOISE, PATIENT, PAUSE, Fifo, lines, locked, python
 from tests.scenarios.house import House
 from tests.scenarios.specs import spec
@@ -221,38 +224,33 @@ def test_a_shim_that_is_killed_takes_its_children_with_it_and_the_run_is_lost(ho
     assert not locked(lock)
 
 
-# argv: tally, name, bytes. Appends its name, then prints noise that only it prints.
-COUNTED = """
-import os, random, sys
-tally = os.open(sys.argv[1], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-os.write(tally, sys.argv[2].encode() + b"\\n")
-data = random.Random(sys.argv[2]).randbytes(int(sys.argv[3]))
-while data:
-    data = data[os.write(1, data[:10_000]):]
-"""
-
-
 @pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_is_killed_and_when_everything_runs_exactly_once(house: House, seed: int) -> None:
+def test_whatever_is_killed_and_when_everything_runs_exactly_once(
+    house: House, seed: int, tmp_path: pathlib.Path
+) -> None:
     chance = random.Random(seed)
-    agent, tally, size = house.agent("r1", slots=3), house.root / "tally", 200_000
-    names = [f"run-{number}" for number in range(16)]
-    runs = {}
-    for name in names:
-        steps = [python(COUNTED, tally, f"{name}-{step}", str(size)) for step in range(2)]
-        runs[name] = house.submit(spec(*steps)).id
+    recorder = Recorder(tmp_path / "history.jsonl", house.root / "truth")
+    agent, house.doors = house.agent("r1", slots=3), house.client("", recorder)
+    for number in range(16):
+        steps = [truthful.plan(name=f"run-{number}", step=step, pieces=30, pause_s=0.002) for step in range(2)]
+        run = house.submit(spec(*(truthful.argv(recorder.place, step) for step in steps)))
+        recorder.submitted(run.id, steps)
     for kill in range(5):
-        wait_for(lambda: len(lines(tally)) >= kill * 6 + 1, what="the runs go on", timeout_s=90)  # noqa: B023
+        wait_for(lambda: len(_begun(recorder)) >= kill * 6 + 1, what="the runs go on", timeout_s=90)  # noqa: B023
         victims = chance.choice([["agent"], ["server"], ["agent", "server"], ["server", "agent"]])
         for victim in victims:
+            recorder.fault(victim)
             agent.kill_dash_nine() if victim == "agent" else house.server.kill_dash_nine()
         if "server" in victims:
             house.start_server()
         if "agent" in victims:
             agent.start()
-    for name, run in runs.items():
+    for run in recorder.plans:
         done = house.wait(run, timeout_s=60)
-        tried = [attempt for attempt in done.attempts if attempt.state != run_pb2.ATTEMPT_STATE_REJECTED]
-        assert (done.state, len(tried)) == (run_pb2.RUN_STATE_SUCCEEDED, 1), done
-        assert house.log(run) == b"".join(random.Random(f"{name}-{step}").randbytes(size) for step in range(2))
-    assert sorted(lines(tally)) == sorted(f"{name}-{step}" for name in names for step in range(2))
+        assert (done.state, done.kill_confirmed) == (run_pb2.RUN_STATE_SUCCEEDED, True), done
+        recorder.read_logs(house.doors, run)
+    recorder.expect_whole(house)
+
+
+def _begun(recorder: Recorder) -> list[dict[str, Any]]:
+    return [line for line in recorder.truth() if line["word"] == "start"]
