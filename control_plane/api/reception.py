@@ -74,7 +74,7 @@ class Reception:
             self._sightings.came(runner, session.opened_at)
             self._sessions.open(session)
         verdicts = await self._resumed(await reports.inventory(self._house, session.holder, hello.inventory))
-        self._sightings.listed(session.runner_id, hello.inventory, verdicts)
+        self._sightings.listed(session.runner_id, hello.inventory, verdicts, self._house.clock.now())
         period_s = timing.heartbeat_s(len(self._sessions))
         session.send(
             Welcome(
@@ -164,7 +164,7 @@ class Reception:
             session.draining = beat.draining
             self._house.watch.notify("queue")
         verdicts = await self._resumed(await reports.heartbeat(self._house, session.holder, beat.held))
-        self._sightings.listed(session.runner_id, beat.held, verdicts)
+        self._sightings.listed(session.runner_id, beat.held, verdicts, self._house.clock.now())
         next_s = self._house.timing.heartbeat_s(len(self._sessions))
         said = bounded(verdicts, turn=beat.seq)
         session.send(HeartbeatAck(seq=beat.seq, next_interval_s=next_s, verdicts=said))

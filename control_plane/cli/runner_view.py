@@ -91,7 +91,7 @@ def attempt_line(attempt: runner_pb2.RunnerAttempt) -> tuple[str, Cell]:
         return ("quarantined", f"{attempt.run_id} {state}: {attempt.message or 'its run directory cannot be read'}")
     if state in LIVE:
         word = phase if phase != state else ""
-        listed = f"on its disk {word}" if word else "" if phase else "not listed by it"
+        listed = "not listed by it" if attempt.missing else f"on its disk {word}" if word else ""
         return ("holds", " ".join(filter(None, (attempt.run_id, state, f"({listed})" if listed else ""))))
     wanted = "its log is complete here" if attempt.log_sealed else "the end of its log is still there"
     return ("holds", f"{attempt.run_id} {state or 'unknown'} ({wanted})")

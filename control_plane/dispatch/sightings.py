@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from control_plane.domain.ids import AttemptKey, RunId, RunnerId
 from control_plane.domain.runner import CloneAlarm, Runner, RunnerAttempt
-from control_plane.domain.session import HeldAttempt, Verdict, VerdictKind
+from control_plane.domain.session import HeldAttempt, HeldPhase, Verdict, VerdictKind
 from control_plane.telemetry import logger
 
 log = logger("dispatch")
@@ -18,6 +18,9 @@ MOST_ATTEMPTS = 500
 MOST_PLACES = 8
 MOST_ALARMS = 8
 MESSAGE_CHARACTERS = 1_000
+_SET_ASIDE = frozenset({HeldPhase.QUARANTINED, HeldPhase.UNKNOWN_SHIM})
+# So old an acceptance is in the next list, whatever was on its way.
+NEW = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class _Sighting:
     alarms: list[CloneAlarm] = field(default_factory=list)
     held: dict[AttemptKey, HeldAttempt] = field(default_factory=dict)
     unknown: frozenset[AttemptKey] = frozenset()
+    listed_at: datetime | None = None
 
 
 class Sightings:
@@ -61,19 +65,28 @@ class Sightings:
             seen.places.remove(place)
         seen.places = [*seen.places, place][-MOST_PLACES:]
 
-    def listed(self, runner_id: RunnerId, held: Iterable[HeldAttempt], verdicts: Iterable[Verdict]) -> None:
+    def listed(
+        self, runner_id: RunnerId, held: Iterable[HeldAttempt], verdicts: Iterable[Verdict], at: datetime
+    ) -> None:
         """An inventory, or a heartbeat's held set, with what was answered."""
         seen = self._by_runner.setdefault(runner_id, _Sighting())
+        seen.listed_at = at
         seen.held = {entry.key: entry for entry in list(held)[:MOST_ATTEMPTS]}
         seen.unknown = frozenset(verdict.key for verdict in verdicts if verdict.kind is VerdictKind.UNKNOWN)
 
     def of(self, runner: Runner, stored: Iterable[RunnerAttempt]) -> Runner:
         """The runner with its attempts: what is stored of them, joined with what it listed last."""
         seen = self._by_runner.get(runner.id) or _Sighting()
-        attempts = {AttemptKey(run_id=each.run_id, lease_epoch=each.lease_epoch): each for each in stored}
+        attempts = {
+            AttemptKey(run_id=each.run_id, lease_epoch=each.lease_epoch): replace(each, missing=_left_out(seen, each))
+            for each in stored
+        }
         for key, entry in seen.held.items():
+            if key not in attempts and key not in seen.unknown and entry.phase not in _SET_ASIDE:
+                # All that was wanted of it is here; it is being released.
+                continue
             known = attempts.get(key) or RunnerAttempt(run_id=key.run_id, lease_epoch=key.lease_epoch)
-            attempts[key] = replace(known, phase=entry.phase, message=entry.message[:MESSAGE_CHARACTERS])
+            attempts[key] = replace(known, phase=entry.phase, missing=False, message=entry.message[:MESSAGE_CHARACTERS])
         return replace(
             runner,
             attempts=tuple(attempts.values())[:MOST_ATTEMPTS],
@@ -85,3 +98,10 @@ class Sightings:
         log.warning("two hosts use one runner's identity", runner=runner.name, what=what)
         message = f"Two hosts use this identity: it spoke from {what}. Revoke it, and let each host join by itself."
         seen.alarms = [CloneAlarm(at=at, message=message), *seen.alarms][:MOST_ALARMS]
+
+
+def _left_out(seen: _Sighting, attempt: RunnerAttempt) -> bool:
+    """Whether it could have been in the newest list. One that was accepted at that very moment may not yet."""
+    if seen.listed_at is None or attempt.accepted_at is None:
+        return False
+    return seen.listed_at - attempt.accepted_at > NEW

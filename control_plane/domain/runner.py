@@ -19,6 +19,8 @@ class RunnerAttempt:
     phase: HeldPhase | None = None
     message: str = ""
     log_sealed: bool = False
+    accepted_at: datetime | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

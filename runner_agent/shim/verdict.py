@@ -11,7 +11,7 @@ _BY_RUNNER = (Reason.RUNNER_LOST, Reason.RUNNER_SHUTDOWN)
 
 _STOP_WORDS = {
     Reason.USER_CANCEL: "it was cancelled",
-    Reason.SUPERSEDED: "a newer run takes its place",
+    Reason.SUPERSEDED: "the control plane has given it up, or a newer run takes its place",
     Reason.TASK_DELETED: "its task was deleted",
     Reason.FORCED: "it was cancelled by force",
     Reason.RUN_TIMEOUT: "it ran longer than its timeout",

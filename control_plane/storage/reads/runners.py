@@ -15,6 +15,7 @@ from control_plane.domain.pages import Page
 from control_plane.domain.runner import Runner, RunnerAttempt
 from control_plane.storage.paging import PageRequest, fetch_page
 from control_plane.storage.prepared import Prepared
+from control_plane.storage.rows import at_or_none
 from control_plane.storage.shapes import RUNNER
 from control_plane.storage.tables import ATTEMPTS, RUNNERS
 from control_plane.storage.tables.runs import LIVE_ATTEMPT, UNSEALED_ATTEMPT
@@ -27,7 +28,9 @@ _FIND_RUNNER: Final = Prepared(
 _ALL: Final = Prepared(_RUNNERS.where(RUNNERS.c.revoked_at.is_(None)).order_by(RUNNERS.c.name))
 _LIVE: Final = select(ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, ATTEMPTS.c.slots).where(text(LIVE_ATTEMPT))
 _HELD: Final = Prepared(_LIVE)
-_THERE_COLUMNS: Final = select(ATTEMPTS.c.run_id, ATTEMPTS.c.lease_epoch, ATTEMPTS.c.state, ATTEMPTS.c.log_sealed_at)
+_THERE_COLUMNS: Final = select(
+    *(ATTEMPTS.c.run_id, ATTEMPTS.c.lease_epoch, ATTEMPTS.c.state, ATTEMPTS.c.log_sealed_at, ATTEMPTS.c.assigned_at)
+)
 _THERE: Final = Prepared(
     # Each half by its own index.
     union(
@@ -78,8 +81,9 @@ def runner_attempts(connection: Connection, runner_id: RunnerId) -> tuple[Runner
             lease_epoch=lease_epoch,
             state=AttemptState(state),
             log_sealed=sealed_at is not None,
+            accepted_at=at_or_none(accepted_at),
         )
-        for run_id, lease_epoch, state, sealed_at in _THERE.all(connection, {"runner_id": runner_id})
+        for run_id, lease_epoch, state, sealed_at, accepted_at in _THERE.all(connection, {"runner_id": runner_id})
     )
 
 

@@ -17,7 +17,7 @@ def test_a_runner_shows_its_disk_and_what_is_wrong_with_it() -> None:
         name="host", session_epoch=7, state_directory_id="d1", unknown_run_ids=["u1"], warnings=["no cgroup"]
     )
     runner.attempts.add(run_id="a1", state=run_pb2.ATTEMPT_STATE_RUNNING, phase=session_pb2.HELD_PHASE_RUNNING)
-    runner.attempts.add(run_id="a2", state=run_pb2.ATTEMPT_STATE_STARTING)
+    runner.attempts.add(run_id="a2", state=run_pb2.ATTEMPT_STATE_STARTING, missing=True)
     runner.attempts.add(run_id="a3", state=run_pb2.ATTEMPT_STATE_LOST, phase=session_pb2.HELD_PHASE_EXITED)
     quarantined = runner.attempts.add(run_id="a4", state=run_pb2.ATTEMPT_STATE_RUNNING, message="exit: no record")
     quarantined.phase = session_pb2.HELD_PHASE_QUARANTINED
