@@ -20,6 +20,8 @@ class ForkServers:
         self._use_cgroups = use_cgroups
         self._current: ForkServer | None = None
         self._pidfd: int | None = None
+        # Open as long as this agent lives: a fork server without an agent leaves.
+        self._hold: int | None = None
         self._lock = asyncio.Lock()
         self._log = logger("fork_servers")
 
@@ -42,6 +44,7 @@ class ForkServers:
             if self._current is None or not self._lives():
                 self._forget()
                 found = await ForkServer.connect_or_spawn(self._state_dir, use_cgroups=self._use_cgroups)
+                self._hold = found.hold()
                 self._pidfd = os.pidfd_open(found.pid)
                 self._current = found
             return self._current
@@ -52,9 +55,10 @@ class ForkServers:
 
     def _forget(self) -> None:
         self._current = None
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None
+        for descriptor in (self._pidfd, self._hold):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._pidfd = self._hold = None
 
 
 def _ended(pidfd: int) -> bool:

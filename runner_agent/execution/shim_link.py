@@ -220,6 +220,13 @@ class ForkServer:
             raise
         return ShimLink(run_directory, connection, _number(ready, "pid"))
 
+    def hold(self) -> int:
+        """Keep it from leaving for want of use: a descriptor of ours, to be closed. Raises ForkServerGone."""
+        try:
+            return protocol.connect(str(self.state_directory), protocol.FORK_SERVER_SOCKET).detach()
+        except OSError as error:
+            raise ForkServerGone(f"the fork server does not answer: {error}") from error
+
     async def is_alive(self) -> bool:
         """Whether the fork server still answers; ask now and then and call `connect_or_spawn` again if not."""
         try:

@@ -2,7 +2,8 @@
 
 It is started once, outlives the agent, forks a shim per attempt (so that a start costs milliseconds and memory is
 shared) and is the subreaper above them: every child of it that is not a live shim is what a dead shim left, and is
-killed. A new agent adopts it. `retire` makes it give up its place and leave with its last shim.
+killed. A new agent adopts it. `retire` makes it give up its place and leave with its last shim; so does being of no use
+for a minute: no shim, and no connection, of which an agent keeps one for as long as it lives.
 
 Started by `python -I -S -c "<append the package's directory to sys.path>; main()" STATE_DIRECTORY BUILD cgroups`.
 """
@@ -17,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 
 from runner_agent.shim import cgroups, codec, files, protocol, tree
@@ -33,6 +35,7 @@ LOCK = "fork.lock"
 LOG = "fork_server.log"
 MAX_CONNECTIONS = 256
 QUIET_S = 0.02
+IDLE_S = 60.0
 _MAX_LOG_BYTES = 1 << 20
 
 
@@ -61,6 +64,7 @@ class ForkServer:
         self._young: dict[int, tuple[socket.socket, protocol.FrameBuffer]] = {}
         self._retiring = False
         self._spare: tuple[int, socket.socket] | None = None
+        self._useless_since_s: float | None = None
         self._listener: socket.socket | None = protocol.listen(protocol.FORK_SERVER_SOCKET)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
         self._signals = SignalPipe((signal.SIGCHLD, signal.SIGTERM))
@@ -73,13 +77,24 @@ class ForkServer:
         while not (self._retiring and not self._shims and not self._orphans()):
             busy = self._loop.turn(self._timeout_s())
             self._tend()
+            self._retire_if_useless(time.monotonic())
             if not busy and self._spare is None and not self._retiring:
                 self._fork_spare()
 
     def _timeout_s(self) -> float:
         if self._dead:
             return 0.01
-        return 30.0 if self._spare is not None or self._retiring else QUIET_S
+        longest_s = 30.0 if self._useless_since_s is None else min(30.0, IDLE_S / 4)
+        return longest_s if self._spare is not None or self._retiring else QUIET_S
+
+    def _retire_if_useless(self, now_s: float) -> None:
+        """An agent that was killed may never come back; one that does come starts another fork server."""
+        if self._young or any(self._shims.values()) or self._retiring or self._dead:
+            self._useless_since_s = None
+        elif self._useless_since_s is None:
+            self._useless_since_s = now_s
+        elif now_s - self._useless_since_s >= IDLE_S:
+            self._retire()
 
     # ---- connections
 

@@ -14,12 +14,14 @@ from runner_agent.shim.spool import Spool
 from runner_agent.shim.streams import StepStreams
 from tests.failpoints.points import reach
 
+IDLE = "FAILPOINT_IDLE_S"
 # The file of a run directory that is being written, while it is.
 _writing = ""
 
 
 def install() -> None:
-    """Put the points in."""
+    """Put the points in; and a test need not wait a minute for a fork server that is of no use."""
+    fork_server.IDLE_S = float(os.environ.get(IDLE, fork_server.IDLE_S))
     _in_files()
     _in_shims()
     _in_ladder()
@@ -140,6 +142,7 @@ def _in_ladder() -> None:
 def _in_fork_server() -> None:
     server = fork_server.ForkServer
     fork, bear_witness, run, hand = server._fork, server._bear_witness, server.run, server._hand_to_spare
+    retire = server._retire
 
     def forked(self: Any, *arguments: Any) -> None:
         reach("fork_server.fork.before")
@@ -163,7 +166,13 @@ def _in_fork_server() -> None:
         reach("fork_server.started")
         run(self)
 
-    server._fork, server._bear_witness = forked, witnessed
+    def retired(self: Any) -> None:
+        if not self._retiring:
+            reach("fork_server.retire.before")
+        retire(self)
+        reach("fork_server.retire.after")
+
+    server._fork, server._bear_witness, server._retire = forked, witnessed, retired
     server.run, server._hand_to_spare = ran, handed
 
 

@@ -70,6 +70,8 @@ FORK_SERVER = frozenset(
         "fork_server.fork.after",
         "fork_server.witness.before",
         "fork_server.witness.after",
+        "fork_server.retire.before",
+        "fork_server.retire.after",
     }
 )
 NAMES = SERVER | AGENT | SHIM | FORK_SERVER

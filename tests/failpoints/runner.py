@@ -27,6 +27,7 @@ from runner_agent.session.session import Session
 from tests.failpoints.points import DIRECTORY, ORDERS, reach
 
 BACKOFF = "FAILPOINT_BACKOFF_S"
+IDLE = "FAILPOINT_IDLE_S"  # for the fork server
 # What the runner says, by the name of the moment that matters.
 SAID = {
     "hello": "hello",
@@ -185,7 +186,7 @@ def _in_fork_server() -> None:
         return await execute(*changed, **options)
 
     def with_points() -> dict[str, str]:
-        kept = {name: os.environ[name] for name in (ORDERS, DIRECTORY) if name in os.environ}
+        kept = {name: os.environ[name] for name in (ORDERS, DIRECTORY, IDLE) if name in os.environ}
         return {**environment(), **kept}
 
     asyncio.create_subprocess_exec = executed
