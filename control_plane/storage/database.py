@@ -80,11 +80,13 @@ class Database:
         try:
             engines = sqlite.open_engines(path)
             try:
+                if damage := sqlite.check(engines.readers, path):
+                    raise DatabaseUnreadable(_unreadable(path, damage))
                 migrate(engines.writer)
                 return cls(path=path, lock=lock, engines=engines, clock=clock)
             except DBAPIError as error:
                 engines.dispose()
-                raise DatabaseUnreadable(f"{path} cannot be used as a database: {error.orig}") from error
+                raise DatabaseUnreadable(_unreadable(path, str(error.orig))) from error
             except BaseException:
                 engines.dispose()
                 raise
@@ -181,3 +183,10 @@ class Database:
             connection.close()
         self._engines.dispose()
         self._lock.release()
+
+
+def _unreadable(path: Path, damage: str) -> str:
+    return (
+        f"{path} cannot be used as a database: {damage}; restore a backup (and say `banksman-server restored`), or"
+        f" salvage what can be read: sqlite3 {path} .recover | sqlite3 new.db"
+    )

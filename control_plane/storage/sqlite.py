@@ -17,6 +17,8 @@ LOCK_NAME = "server.lock"
 DATABASE_NAME = "banksman.db"
 READERS = 4
 BUSY_TIMEOUT_MS = 5_000
+# About a second's reading.
+CHECKED_BYTES = 256 << 20
 TIDY_WAITS_MS = 50
 
 _COMMON_PRAGMAS = (f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}", "PRAGMA foreign_keys=ON", "PRAGMA temp_store=MEMORY")
@@ -138,6 +140,18 @@ def judge(error: DBAPIError) -> Trouble:
     if primary == sqlite3.SQLITE_FULL:
         return Trouble.FULL
     return Trouble.BROKEN if primary in _BROKEN else Trouble.VERB
+
+
+def check(engine: Engine, path: Path) -> str:
+    """What is damaged in the database, in SQLite's words; empty when nothing was found.
+
+    A large one is only looked at where it is read: a whole look would keep runners waiting.
+    """
+    if size_bytes(path) > CHECKED_BYTES:
+        return ""
+    with engine.connect() as connection:
+        first = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
+    return "" if first == "ok" else " ".join(str(first).split())
 
 
 def tidy(connection: Connection) -> None:
