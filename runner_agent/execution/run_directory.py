@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from runner_agent.shim.messages import ExitRecord
 __all__ = ["Entry", "Standing", "StateDirectory", "StateDirectoryBusy", "StillLive"]
 
 RELEASE_WAIT_S = 5.0
+# Before Hello: settling is waiting for the most part.
+SCAN_THREADS = 16
+SCAN_S = 12.0
 _QUARANTINE = "quarantine"
 _GONE = ".gone-"
 _MESSAGE = "why-quarantined.txt"
@@ -114,16 +118,28 @@ class StateDirectory:
         return path
 
     def scan(self) -> tuple[Entry, ...]:
-        """Every attempt on this host, settled. Never fails for one directory: what cannot be read is quarantined."""
-        entries = []
+        """Every attempt on this host, settled. Never fails for one directory: what cannot be read is quarantined.
+
+        Dead shims are dealt with side by side. One that takes longer than SCAN_S is LIVE for now: look again.
+        """
+        paths = []
         for path in sorted(self.runs.iterdir()):
             if path.name.startswith(_GONE):
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _QUARANTINE:
-                entry = self._scan_one(path)
-                if entry is not None and entry.path == path:
-                    entries.append(entry)  # one that was just moved aside is listed below
+                paths.append(path)
+        # One that was just moved aside is listed below.
+        entries = [entry for path, entry in self._scan_all(paths) if entry is not None and entry.path == path]
         return (*entries, *self._quarantined())
+
+    def _scan_all(self, paths: Sequence[Path]) -> list[tuple[Path, Entry | None]]:
+        threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
+        scans = [(path, threads.submit(self._scan_one, path)) for path in paths]
+        wait([scan for _, scan in scans], timeout=SCAN_S)
+        found = [(path, scan.result() if scan.done() else _late(path)) for path, scan in scans]
+        # What has not begun is left to its actor; what has goes on, and its actor finds it done.
+        threads.shutdown(wait=False, cancel_futures=True)
+        return found
 
     def settle(self, run_id: str, epoch: int, *, patience_s: float = 0.0) -> Entry:
         """How one attempt stands now; call it after ShimGone (with a second of patience) or ShimRefused.
@@ -179,10 +195,8 @@ class StateDirectory:
             return self._quarantine(path, f"it holds values that cannot be right: {error}")
         except OSError as error:
             return _set_apart(path, f"it cannot be read or settled now: {error}")
-        details = {} if acceptance is None else acceptance.get("details")
         return Entry(
-            path=path, run_id=run_id, epoch=epoch, standing=standing, record=record,
-            details=details if isinstance(details, dict) else {},
+            path=path, run_id=run_id, epoch=epoch, standing=standing, record=record, details=_details(acceptance)
         )  # fmt: skip
 
     def _quarantine(self, path: Path, message: str) -> Entry:
@@ -225,6 +239,21 @@ def _remove_unfinished(path: Path) -> None:
     if strange:
         raise BadMessage(f"it is no run directory: it has no acceptance, but {strange[0]!r}")
     shutil.rmtree(path, ignore_errors=True)
+
+
+def _late(path: Path) -> Entry:
+    """One whose settling takes its time: nothing can be said yet."""
+    run_id, epoch = _name_or_nothing(path.name)
+    try:
+        acceptance = files.read_json(str(path), "accept")
+    except (BadMessage, OSError):
+        acceptance = None
+    return Entry(path=path, run_id=run_id, epoch=epoch, standing=Standing.LIVE, details=_details(acceptance))
+
+
+def _details(acceptance: JsonObject | None) -> JsonObject:
+    details = None if acceptance is None else acceptance.get("details")
+    return details if isinstance(details, dict) else {}
 
 
 def _parse_name(name: str) -> tuple[str, int]:
