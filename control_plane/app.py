@@ -144,7 +144,8 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     dispatcher = Dispatcher(house, sessions)
     press = _press(settings, clock)
     authenticator = Authenticator(house, press)
-    sightings, views = Sightings(), Views(house, dispatcher.waiting_because, Trouble(house, sessions))
+    sightings = Sightings()
+    views = Views(house, dispatcher.waiting_because, Trouble(house, sessions, sightings))
     desk = Desk(
         house=house,
         settings=settings,

@@ -7,16 +7,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from control_plane.dispatch.sessions import Sessions
+from control_plane.dispatch.sightings import Sightings
 from control_plane.domain.attempt import ATTEMPT_HELD, Attempt, Connectivity
 from control_plane.domain.run import Remedy, Run
 from control_plane.lifecycle.house import House
 
 
 class Trouble:
-    """Looks at the live sessions and at the loss clocks."""
+    """Looks at the live sessions, at what runners listed last, and at the loss clocks."""
 
-    def __init__(self, house: House, sessions: Sessions) -> None:
-        self._house, self._sessions = house, sessions
+    def __init__(self, house: House, sessions: Sessions, sightings: Sightings) -> None:
+        self._house, self._sessions, self._sightings = house, sessions, sightings
 
     def shown(self, run: Run) -> Run:
         """The run with its attempts as they are reached now, and with what helps where they are not."""
@@ -28,7 +29,8 @@ class Trouble:
             return attempt
         reached = self._connectivity(attempt)
         given_up_at = None if reached is Connectivity.CONNECTED else self._given_up_at(attempt)
-        return replace(attempt, connectivity=reached, given_up_at=given_up_at)
+        message = self._sightings.set_aside(attempt.runner_id, attempt.key) or ""
+        return replace(attempt, connectivity=reached, given_up_at=given_up_at, host_message=message)
 
     def _connectivity(self, attempt: Attempt) -> Connectivity:
         session = self._sessions.get(attempt.runner_id)
@@ -36,6 +38,8 @@ class Trouble:
             return Connectivity.DISCONNECTED
         if session.holder != attempt.holder:
             return Connectivity.HOLDER_AWAY
+        if self._sightings.set_aside(attempt.runner_id, attempt.key) is not None:
+            return Connectivity.SET_ASIDE
         renewed_s = self._house.clocks.renewed_s(attempt.key)
         lease_s = self._house.timing.lease_s(len(self._sessions))
         if renewed_s is not None and self._house.clock.monotonic_s() - renewed_s > lease_s:
@@ -68,13 +72,16 @@ class Trouble:
 def _of_live(run: Run, attempt: Attempt) -> tuple[Remedy, ...]:
     if attempt.connectivity is Connectivity.CONNECTED:
         return ()
-    force = Remedy(
-        command=f"banksman run cancel {run.id} --force",
-        effect="This run is CANCELLED at once. Its host ends what is left when it comes back, and only then has its"
+    force = f"banksman run cancel {run.id} --force"
+    if attempt.connectivity is Connectivity.SET_ASIDE:
+        return (Remedy(command=force, effect="This run is CANCELLED at once; its directory stays where it is."),)
+    at_last = Remedy(
+        command=force,
+        effect="This run is CANCELLED at once. Its host ends what is left when it hears of it, and only then has its"
         " slot free.",
     )
     if attempt.connectivity is not Connectivity.DISCONNECTED:
-        return (force,)
+        return (at_last,)
     lost = Remedy(
         command=_mark_lost(attempt, dead=False),
         effect="Every run of this runner is LOST at once, none is tried again.",
@@ -84,7 +91,7 @@ def _of_live(run: Run, attempt: Attempt) -> tuple[Remedy, ...]:
         effect="Only if no process of that host can live: as above, runs with on_lost retry are tried again, and its"
         " logs are sealed with what is there.",
     )
-    return (force, lost, dead)
+    return (at_last, lost, dead)
 
 
 def _mark_lost(attempt: Attempt, *, dead: bool) -> str:

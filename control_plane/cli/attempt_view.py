@@ -60,6 +60,9 @@ def host_of(attempt: run_pb2.Attempt) -> Cell:
             return "away: its runner is connected from another state directory"
         case "NOT_RENEWED":
             return "its runner is connected and does not speak for it any more"
+        case "SET_ASIDE":
+            why = attempt.host_message or "it cannot be read"
+            return f"its runner is connected and has quarantined the run directory: {why}"
         case word:
             return word.replace("_", " ").lower()
 

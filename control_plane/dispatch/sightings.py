@@ -94,6 +94,12 @@ class Sightings:
             clone_alarms=tuple(seen.alarms),
         )
 
+    def set_aside(self, runner_id: RunnerId, key: AttemptKey) -> str | None:
+        """Why the runner has set this attempt's directory aside; None: it has not said that it did."""
+        seen = self._by_runner.get(runner_id)
+        entry = None if seen is None else seen.held.get(key)
+        return None if entry is None or entry.phase not in _SET_ASIDE else entry.message[:MESSAGE_CHARACTERS]
+
     def _alarm(self, runner: Runner, seen: _Sighting, at: datetime, what: str) -> None:
         log.warning("two hosts use one runner's identity", runner=runner.name, what=what)
         message = f"Two hosts use this identity: it spoke from {what}. Revoke it, and let each host join by itself."

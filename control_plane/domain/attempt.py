@@ -128,6 +128,8 @@ class Connectivity(StrEnum):
     HOLDER_AWAY = "HOLDER_AWAY"
     # Its runner is connected and does not speak for it any more: its loss clock runs.
     NOT_RENEWED = "NOT_RENEWED"
+    # Its runner has set its run directory aside: its loss clock runs.
+    SET_ASIDE = "SET_ASIDE"
 
 
 class EndProof(StrEnum):
@@ -203,6 +205,8 @@ class Attempt:
     connectivity: Connectivity | None = None
     # When it is lost unless it is heard of before.
     given_up_at: datetime | None = None
+    # Why its run directory was set aside.
+    host_message: str = ""
 
     @property
     def key(self) -> AttemptKey:

@@ -144,6 +144,11 @@ async def test_what_a_runner_set_aside_and_what_nobody_knows_reaches_the_operato
         assert by_run[run.id].state == run_pb2.ATTEMPT_STATE_RUNNING
         assert by_run[run.id].message == "exit: it is no JSON"
         assert by_run[unknown.run_id].state == run_pb2.ATTEMPT_STATE_UNSPECIFIED
+        aside = await doors.run(run.id)
+        assert aside.attempts[0].connectivity == run_pb2.CONNECTIVITY_SET_ASIDE
+        assert aside.attempts[0].host_message == "exit: it is no JSON"
+        assert aside.attempts[0].HasField("given_up_at")
+        assert [remedy.command for remedy in aside.remedies] == [f"banksman run cancel {run.id} --force"]
         (listed,) = (await doors.runners.ListRunners(runner_pb2.ListRunnersRequest())).runners
         assert not listed.attempts
 

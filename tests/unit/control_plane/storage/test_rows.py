@@ -144,7 +144,7 @@ def test_fields_without_columns_are_known() -> None:
     """A new field of an entity needs a column, or a place in this list."""
     without = {
         "RUN": {"attempts", "waiting_because", "remedies"},
-        "ATTEMPT": {"runner_name", "disconnected_since", "connectivity", "given_up_at"},
+        "ATTEMPT": {"runner_name", "disconnected_since", "connectivity", "given_up_at", "host_message"},
         "RUNNER": {
             *("held_run_ids", "slots_used", "connected_since"),
             *("attempts", "unknown_run_ids", "clone_alarms"),
