@@ -106,7 +106,8 @@ class Clocks:
 
     def tick(self, now_s: float, period_s: float = 1.0) -> tuple[Alarm, ...]:
         """Alarms that are due; each is rung again at the next tick until the attempt has moved."""
-        paused = self.last_tick_s is not None and now_s - self.last_tick_s > period_s + self.timing.pause_s
+        # The first tick is the first sign of life: how long the server stood still before it, nobody knows.
+        paused = self.last_tick_s is None or now_s - self.last_tick_s > period_s + self.timing.pause_s
         self.last_tick_s = now_s
         if paused:
             self.restart_loss(now_s)

@@ -76,6 +76,7 @@ def test_the_servers_own_pause_starts_loss_clocks_anew() -> None:
 
 def test_a_tick_that_is_a_little_late_is_no_pause() -> None:
     clocks = following(AttemptState.RUNNING)
+    clocks.last_tick_s = FREED_S - 4.0
     clocks.tick(FREED_S - 3.0)
     assert clocks.tick(FREED_S + 3.0) == (Alarm(key=KEY, ring=Ring.LOSS),)
 
