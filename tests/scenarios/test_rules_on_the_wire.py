@@ -79,11 +79,14 @@ async def test_what_is_said_late_of_an_attempt_that_is_over_moves_nothing(wire: 
 
 
 async def test_the_log_of_an_attempt_is_completed_while_the_next_one_runs(wire: Wire) -> None:
+    ended = record(1, LOG)
     async with wire.runner.session(labels=labels(wire)) as (stream, _):
         run, first = await wire.begun(stream, retry=SOON)
-        await stream.exited(first, record(1, LOG))
+        await stream.exited(first, ended)
         second = await wire.given(stream, run)
         assert second.lease_epoch > first.lease_epoch
+    inventory = [listed(first, pb.HELD_PHASE_EXITED, exit=ended), listed(second, pb.HELD_PHASE_ACCEPTED)]
+    async with wire.runner.session(labels=labels(wire), inventory=inventory) as (stream, _):
         await stream.chunk(first, 0, LOG)
         assert (await stream.expect("release")).key == first
         await stream.exited(second, record(0))
