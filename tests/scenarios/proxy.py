@@ -152,6 +152,8 @@ class Proxy:
             )
         except _Reset:
             self.resets += 1
+        except asyncio.CancelledError:
+            return  # the proxy closes; a task of asyncio's streams must not end cancelled
         finally:
             self._open -= ends
             for end in ends:
