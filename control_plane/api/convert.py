@@ -8,6 +8,7 @@ from banksman.v1 import log_pb2, run_pb2, spec_pb2
 from google.protobuf.message import DecodeError, Message
 
 from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, within
+from control_plane.api.values import texts_of
 from control_plane.domain.attempt import Attempt, EndProof, StepResult, StopRecord
 from control_plane.domain.coding_agent import CodingAgent
 from control_plane.domain.errors import invalid_fields
@@ -15,7 +16,8 @@ from control_plane.domain.history import RunEventRecord
 from control_plane.domain.log import LogGap, LogKind, LogRecord
 from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunOverrides, RunState
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
-from control_plane.domain.variables import VariableValue
+from control_plane.domain.variable_rules import render_spec
+from control_plane.domain.variables import VariableValue, environment
 
 E = TypeVar("E")
 M = TypeVar("M", bound=Message)
@@ -30,8 +32,14 @@ CODING_AGENT = Plan(CodingAgent, spec_pb2.CodingAgent)
 SPEC = Plan(
     RunSpec,
     spec_pb2.RunSpec,
-    nested={Step: STEP, EnvVar: ENV_VAR, Selector: SELECTOR, RetryPolicy: RETRY, LossPolicy: LOSS}
-    | {CodingAgent: CODING_AGENT},
+    nested={
+        Step: STEP,
+        EnvVar: ENV_VAR,
+        Selector: SELECTOR,
+        RetryPolicy: RETRY,
+        LossPolicy: LOSS,
+        CodingAgent: CODING_AGENT,
+    },
 )
 LINK = Plan(Link, run_pb2.Link)
 OVERRIDES = Plan(
@@ -91,7 +99,27 @@ def run_message(run: Run, spec: RunSpec | None = None) -> run_pb2.Run:
     message = RUN.encode(run)
     if spec is not None:
         message.spec.CopyFrom(SPEC.encode(spec))
+        if run.variables is not None:
+            message.rendered_commands.extend(_rendered(run, spec))
     return message
+
+
+def _rendered(run: Run, spec: RunSpec) -> list[run_pb2.RenderedCommand]:
+    """What is executed; sensitive variables stay as they are written."""
+    given = run.variables or ()
+    values = {each.name: each.value for each in given if not each.sensitive}
+    shown = environment({each.name: each.value if not each.sensitive else f"{{{{ {each.name} }}}}" for each in given})
+    ours = tuple(EnvVar(name=name, value=value) for name, value in shown.items())
+    whole = render_spec(spec, values)
+    prompt = "" if whole.coding_agent is None else whole.coding_agent.prompt
+    return [
+        run_pb2.RenderedCommand(
+            argv=step.command.argv,
+            env=[ENV_VAR.encode(each) for each in (*ours, *whole.env, *step.env)],
+            prompt=prompt,
+        )
+        for step in whole.steps
+    ]
 
 
 def decoded(plan: Plan[E, M], message: M, field: str = "") -> E:
@@ -101,6 +129,14 @@ def decoded(plan: Plan[E, M], message: M, field: str = "") -> E:
     except BadFields as error:
         violations = [within(field, violation) if field else violation for violation in error.violations]
         raise invalid_fields(*violations) from error
+
+
+def variables_of(request: run_pb2.RetryRunRequest) -> dict[str, str]:
+    """Raises InvalidArgument naming every variable whose value is none."""
+    try:
+        return texts_of(request.variables)
+    except BadFields as error:
+        raise invalid_fields(*(within("variables", violation) for violation in error.violations)) from error
 
 
 class ProtoSpecCodec:

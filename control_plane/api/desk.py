@@ -14,13 +14,22 @@ from control_plane.api.views import Views
 from control_plane.api.watching import Watching
 from control_plane.auth.authenticate import Authenticator
 from control_plane.auth.credentials import CredentialPress
-from control_plane.auth.visibility import visible_project, visible_run
+from control_plane.auth.visibility import (
+    own_schedule,
+    own_task,
+    visible_project,
+    visible_run,
+    visible_schedule,
+    visible_task,
+)
 from control_plane.config import Settings
 from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.domain.principal import Caller
 from control_plane.domain.project import Project
 from control_plane.domain.run import Run
+from control_plane.domain.schedule import Schedule
+from control_plane.domain.task import Task
 from control_plane.lifecycle.house import House
 from control_plane.logs.tail import Tail
 from control_plane.storage.database import Connection
@@ -57,6 +66,20 @@ class Desk:
     async def project(self, id_or_name: str) -> Project:
         """A project that the caller may use. Raises NotFound, also for a project of others."""
         return await self.read(partial(visible_project, caller=current_caller(), id_or_name=id_or_name))
+
+    async def task(self, project: str, text: str, *, show_deleted: bool = False) -> Task:
+        """A task that the caller may see and run. Raises NotFound."""
+        query = partial(visible_task, caller=current_caller(), project=project, text=text, show_deleted=show_deleted)
+        return await self.read(query)
+
+    async def own_task(self, project: str, text: str, *, deleted: bool = False) -> Task:
+        """A task that the caller may change. Raises NotFound."""
+        return await self.read(partial(own_task, caller=current_caller(), project=project, text=text, deleted=deleted))
+
+    async def schedule(self, project: str, text: str, *, own: bool = False) -> Schedule:
+        """A schedule that the caller may see, or change. Raises NotFound."""
+        find = own_schedule if own else visible_schedule
+        return await self.read(partial(find, caller=current_caller(), project=project, text=text))
 
     async def run(self, project: str, text: str) -> Run:
         """A run that the caller may see. Raises NotFound."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from typing import Any
 
 from banksman.v1 import access_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
 
@@ -22,7 +23,7 @@ from control_plane.domain.variables import UnknownVariables, Variable
 VARIABLE = Plan(Variable, task_pb2.Variable)
 REPORT_SETTINGS = Plan(ReportSettings, task_pb2.ReportSettings)
 NOTIFICATION_SETTINGS = Plan(NotificationSettings, task_pb2.NotificationSettings)
-_OF_A_TASK = {
+_OF_A_TASK: dict[type, Plan[Any, Any]] = {
     Variable: VARIABLE,
     ReportSettings: REPORT_SETTINGS,
     NotificationSettings: NOTIFICATION_SETTINGS,

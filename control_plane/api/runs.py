@@ -7,14 +7,16 @@ from functools import partial
 
 from banksman.v1 import run_pb2, run_pb2_grpc
 
-from control_plane.api.convert import OPTIONS, RUN_EVENT, SPEC, decode_run_state, decoded
+from control_plane.api.convert import OPTIONS, RUN_EVENT, SPEC, decode_run_state, decoded, variables_of
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.mapping import BadFields, decode_each, instant, seconds, within
 from control_plane.api.pages import page_answer, page_request
 from control_plane.api.watching import LONGEST_WAIT_S
 from control_plane.domain.errors import FieldViolation, invalid_fields
-from control_plane.domain.ids import ProjectId, TaskId
+from control_plane.domain.filter_fields import RUN_FIELDS
+from control_plane.domain.filters import parse_filter
+from control_plane.domain.ids import TaskId
 from control_plane.domain.stops import CancelOrder
 from control_plane.lifecycle import runs
 from control_plane.storage import reads
@@ -31,7 +33,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         project = await self._desk.project(request.project)
         options = decoded(OPTIONS, request.options, "options")
         spec = decoded(SPEC, request.spec, "spec") if request.HasField("spec") else None
-        task_id = await self._task_id(project.id, request.task) if request.HasField("task") else None
+        task_id = await self._task_id(request.project, request.task) if request.HasField("task") else None
         new = runs.NewRun(project_id=project.id, task_id=task_id, spec=spec, options=options)
         run = await runs.create(self._desk.house, self._desk.caller(request.request_id), new)
         return await self._desk.views.created(run, spec)
@@ -41,7 +43,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
     async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
         project = await self._desk.project(request.project)
-        task_id = await self._task_id(project.id, request.task) if request.task else None
+        task_id = await self._task_id(request.project, request.task) if request.task else None
         wanted = _run_filter(request, task_id)
         query = partial(reads.list_runs, project_id=project.id, wanted=wanted, request=page_request(request))
         return page_answer(run_pb2.ListRunsResponse, "runs", await self._desk.read(query), self._desk.views.brief)
@@ -56,7 +58,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def RetryRun(self, request: run_pb2.RetryRunRequest, context: Context) -> run_pb2.Run:
         run = await self._desk.run(request.project, request.run)
         caller = self._desk.caller(request.request_id)
-        run = await runs.retry(self._desk.house, caller, run.id, use_newest_spec=request.use_newest_spec)
+        given, newest = variables_of(request), request.use_newest_spec
+        run = await runs.retry(self._desk.house, caller, run.id, use_newest_spec=newest, variables=given)
         return await self._desk.views.whole(run)
 
     async def WaitRun(self, request: run_pb2.WaitRunRequest, context: Context) -> run_pb2.Run:
@@ -79,15 +82,15 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         query = partial(reads.list_events, run_id=run.id, request=page_request(request))
         return page_answer(run_pb2.ListRunEventsResponse, "events", await self._desk.read(query), RUN_EVENT.encode)
 
-    async def _task_id(self, project_id: ProjectId, text: str) -> TaskId:
-        return (await self._desk.read(partial(reads.the_task, project_id=project_id, id_or_name=text))).id
+    async def _task_id(self, project: str, text: str) -> TaskId:
+        return (await self._desk.task(project, text, show_deleted=True)).id
 
     async def _event_filter(self, request: run_pb2.WatchRunsRequest) -> EventFilter:
         if request.run:
             run = await self._desk.run(request.project, request.run)
             return EventFilter(project_id=run.project_id, run_id=run.id)
         project = await self._desk.project(request.project)
-        task_id = await self._task_id(project.id, request.task) if request.task else None
+        task_id = await self._task_id(request.project, request.task) if request.task else None
         return EventFilter(project_id=project.id, task_id=task_id)
 
 
@@ -105,7 +108,8 @@ def _run_filter(request: run_pb2.ListRunsRequest, task_id: TaskId | None) -> Run
         bad += [within("created_after", violation) for violation in error.violations]
     if bad:
         raise invalid_fields(*bad)
-    return RunFilter(states=states, task_id=task_id, created_after=created_after)
+    matching = parse_filter(request.filter, RUN_FIELDS)
+    return RunFilter(states=states, task_id=task_id, created_after=created_after, matching=matching)
 
 
 def _wait(request: run_pb2.WaitRunRequest) -> tuple[bool, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 
@@ -14,6 +15,7 @@ from control_plane.api.interceptors import Context
 from control_plane.api.masks import wanted_fields
 from control_plane.api.pages import page_answer, page_request
 from control_plane.api.records import SCHEDULE, SCHEDULE_DRAFT, AskedSchedule
+from control_plane.auth.visibility import tasks_of
 from control_plane.domain.errors import FieldViolation, invalid_fields
 from control_plane.domain.schedule import PREVIEW_DEFAULT, PREVIEW_LARGEST, Schedule, Timed, preview, validate_when
 from control_plane.lifecycle import schedules
@@ -34,6 +36,8 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
     ) -> schedule_pb2.Schedule:
         project = await self._desk.project(request.project)
         draft = decoded(SCHEDULE_DRAFT, request.schedule, "schedule").draft()
+        if draft.task:
+            draft = replace(draft, task=(await self._desk.task(request.project, draft.task)).id)
         caller = self._desk.caller(request.request_id)
         return SCHEDULE.encode(await schedules.create(self._desk.house, caller, project.id, draft))
 
@@ -44,9 +48,14 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
         self, request: schedule_pb2.ListSchedulesRequest, context: Context
     ) -> schedule_pb2.ListSchedulesResponse:
         project = await self._desk.project(request.project)
-        find_task = partial(reads.the_task, project_id=project.id, id_or_name=request.task)
-        task_id = (await self._desk.read(find_task)).id if request.task else None
-        query = partial(reads.list_schedules, project_id=project.id, request=page_request(request), task_id=task_id)
+        task_id = (await self._desk.task(request.project, request.task)).id if request.task else None
+        query = partial(
+            reads.list_schedules,
+            project_id=project.id,
+            request=page_request(request),
+            task_id=task_id,
+            visible_to=tasks_of(self._desk.caller()),
+        )
         page = await self._desk.read(query)
         return page_answer(schedule_pb2.ListSchedulesResponse, "schedules", page, SCHEDULE.encode)
 
@@ -54,24 +63,24 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
         self, request: schedule_pb2.UpdateScheduleRequest, context: Context
     ) -> schedule_pb2.Schedule:
         change = _change(request)
-        schedule = await self._find(request.project, request.schedule.id or request.schedule.name)
+        schedule = await self._own(request.project, request.schedule.id or request.schedule.name)
         return SCHEDULE.encode(await schedules.update(self._desk.house, schedule.id, change))
 
     async def DeleteSchedule(self, request: schedule_pb2.DeleteScheduleRequest, context: Context) -> Empty:
-        schedule = await self._find(request.project, request.schedule)
+        schedule = await self._own(request.project, request.schedule)
         await schedules.delete(self._desk.house, schedule.id, request.etag)
         return Empty()
 
     async def PauseSchedule(
         self, request: schedule_pb2.PauseScheduleRequest, context: Context
     ) -> schedule_pb2.Schedule:
-        schedule = await self._find(request.project, request.schedule)
+        schedule = await self._own(request.project, request.schedule)
         return SCHEDULE.encode(await schedules.pause(self._desk.house, schedule.id, request.note))
 
     async def ResumeSchedule(
         self, request: schedule_pb2.ResumeScheduleRequest, context: Context
     ) -> schedule_pb2.Schedule:
-        schedule = await self._find(request.project, request.schedule)
+        schedule = await self._own(request.project, request.schedule)
         return SCHEDULE.encode(await schedules.resume(self._desk.house, schedule.id))
 
     async def TriggerSchedule(self, request: schedule_pb2.TriggerScheduleRequest, context: Context) -> run_pb2.Run:
@@ -92,8 +101,10 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
         return _preview(draft, anchor=now, now=now, count=count)
 
     async def _find(self, project: str, text: str) -> Schedule:
-        project_id = (await self._desk.project(project)).id
-        return await self._desk.read(partial(reads.the_schedule, project_id=project_id, id_or_name=text))
+        return await self._desk.schedule(project, text)
+
+    async def _own(self, project: str, text: str) -> Schedule:
+        return await self._desk.schedule(project, text, own=True)
 
 
 def _preview(timed: Timed, *, anchor: datetime, now: datetime, count: int) -> schedule_pb2.PreviewScheduleResponse:

@@ -7,18 +7,16 @@ from functools import partial
 from banksman.v1 import run_pb2, task_pb2, task_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
-from control_plane.api.convert import OPTIONS, SPEC, decoded
+from control_plane.api.convert import OPTIONS, decoded
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
-from control_plane.api.masks import wanted_fields
 from control_plane.api.pages import page_answer, page_request
-from control_plane.api.records import task_message
-from control_plane.domain.ids import ProjectId
+from control_plane.api.records import SCHEDULE, task_message
+from control_plane.api.task_requests import change_of, new_task_of, task_filter_of
+from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.task import Task
 from control_plane.lifecycle import runs, tasks
 from control_plane.storage import reads
-
-WRITABLE = ("name", "description", "spec", "labels", "tags", "active")
 
 
 class TaskServicer(task_pb2_grpc.TaskServiceServicer):
@@ -28,65 +26,55 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         self._desk = desk
 
     async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Context) -> task_pb2.Task:
-        project, asked = await self._desk.project(request.project), request.task
-        new = tasks.NewTask(
-            project_id=project.id,
-            name=asked.name,
-            spec=decoded(SPEC, asked.spec, "task.spec"),
-            description=asked.description,
-            labels=dict(asked.labels),
-            tags=tuple(asked.tags),
-            active=asked.active if asked.HasField("active") else True,
-        )
-        return await self._whole(await tasks.create(self._desk.house, self._desk.caller(request.request_id), new))
+        project = await self._desk.project(request.project)
+        caller = self._desk.caller(request.request_id)
+        owner = await self._owner(request.task.owner, project.id)
+        new = new_task_of(request.task, project.id, owner)
+        return await self._whole(await tasks.create(self._desk.house, caller, new))
 
     async def GetTask(self, request: task_pb2.GetTaskRequest, context: Context) -> task_pb2.Task:
-        project = await self._desk.project(request.project)
-        return await self._whole(await self._find(project.id, request.task))
+        found = await self._desk.task(request.project, request.task, show_deleted=request.show_deleted)
+        return await self._whole(found)
 
     async def ListTasks(self, request: task_pb2.ListTasksRequest, context: Context) -> task_pb2.ListTasksResponse:
         project = await self._desk.project(request.project)
-        query = partial(
-            reads.list_tasks, project_id=project.id, request=page_request(request), name_prefix=request.name_prefix
-        )
+        wanted = task_filter_of(request, self._desk.caller())
+        query = partial(reads.list_tasks, project_id=project.id, request=page_request(request), wanted=wanted)
         return page_answer(task_pb2.ListTasksResponse, "tasks", await self._desk.read(query), task_message)
 
     async def UpdateTask(self, request: task_pb2.UpdateTaskRequest, context: Context) -> task_pb2.Task:
-        project = await self._desk.project(request.project)
-        change = _change(request)
-        task = await self._find(project.id, request.task.id or request.task.name)
+        change, owner = change_of(request)
+        task = await self._desk.own_task(request.project, request.task.id or request.task.name)
+        change = change.owned_by(await self._owner(owner, task.project_id))
         return await self._whole(await tasks.update(self._desk.house, task.id, change))
 
     async def DeleteTask(self, request: task_pb2.DeleteTaskRequest, context: Context) -> Empty:
-        project = await self._desk.project(request.project)
-        task = await self._find(project.id, request.task)
+        task = await self._desk.own_task(request.project, request.task)
         await tasks.delete(self._desk.house, self._desk.caller(), task.id, request.etag)
         return Empty()
 
+    async def UndeleteTask(self, request: task_pb2.UndeleteTaskRequest, context: Context) -> task_pb2.Task:
+        task = await self._desk.own_task(request.project, request.task, deleted=True)
+        return await self._whole(await tasks.undelete(self._desk.house, task.id, request.etag))
+
+    async def PurgeTask(self, request: task_pb2.PurgeTaskRequest, context: Context) -> Empty:
+        task = await self._desk.own_task(request.project, request.task, deleted=True)
+        await tasks.purge(self._desk.house, task.id, request.etag)
+        return Empty()
+
     async def RunTask(self, request: task_pb2.RunTaskRequest, context: Context) -> run_pb2.Run:
-        project = await self._desk.project(request.project)
-        task = await self._find(project.id, request.task)
+        task = await self._desk.task(request.project, request.task)
         options = decoded(OPTIONS, request.options, "options")
-        new = runs.NewRun(project_id=project.id, task_id=task.id, options=options)
+        new = runs.NewRun(project_id=task.project_id, task_id=task.id, options=options)
         run = await runs.create(self._desk.house, self._desk.caller(request.request_id), new)
         return await self._desk.views.whole(run)
 
-    async def _find(self, project_id: ProjectId, text: str) -> Task:
-        return await self._desk.read(partial(reads.the_task, project_id=project_id, id_or_name=text))
+    async def _owner(self, text: str, project_id: ProjectId) -> PrincipalId | None:
+        return await tasks.new_owner(self._desk.house, self._desk.caller(), text, project_id)
 
     async def _whole(self, task: Task) -> task_pb2.Task:
         spec = await self._desk.read(partial(self._desk.house.spec, sha256=task.spec_sha256))
-        return task_message(task, spec)
-
-
-def _change(request: task_pb2.UpdateTaskRequest) -> tasks.TaskChange:
-    wanted, asked = wanted_fields(request.update_mask.paths, WRITABLE), request.task
-    return tasks.TaskChange(
-        name=asked.name if "name" in wanted else None,
-        description=asked.description if "description" in wanted else None,
-        spec=decoded(SPEC, asked.spec, "task.spec") if "spec" in wanted else None,
-        labels=dict(asked.labels) if "labels" in wanted else None,
-        tags=tuple(asked.tags) if "tags" in wanted else None,
-        active=asked.active if "active" in wanted and asked.HasField("active") else None,
-        etag=asked.etag,
-    )
+        message = task_message(task, spec)
+        known = await self._desk.read(partial(reads.schedules_of_task, task_id=task.id))
+        message.schedules.extend(SCHEDULE.encode(schedule) for schedule in known)
+        return message

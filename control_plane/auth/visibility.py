@@ -1,14 +1,16 @@
-"""What a caller can see: another's project, and everything in it, is as if it were not there."""
+"""What a caller can see: another's project, and everything in it, is as if it were not there; so is another's task."""
 
 from __future__ import annotations
 
 import re
 
 from control_plane.domain.errors import ErrorCode, NotFound
-from control_plane.domain.ids import ProjectId
+from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.principal import Caller
 from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project
 from control_plane.domain.run import Run
+from control_plane.domain.schedule import Schedule
+from control_plane.domain.task import Task
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
 
@@ -36,6 +38,63 @@ def visible_run(connection: Connection, caller: Caller, project: str, text: str)
     if not caller.principal.may_use(run.project_id):
         raise reads.no_run(text)
     return run
+
+
+def visible_task(
+    connection: Connection, caller: Caller, project: str, text: str, *, show_deleted: bool = False
+) -> Task:
+    """The caller's own, or a public one: it may be read and run. Raises NotFound TASK_NOT_FOUND for all others."""
+    project_id = visible_project(connection, caller, project).id
+    task = reads.find_task(connection, project_id, text)
+    if task is None and show_deleted:
+        task = reads.find_deleted_task(connection, project_id, text)
+    if task is None or not _sees(caller, task):
+        raise reads.no_task(text)
+    return task
+
+
+def own_task(connection: Connection, caller: Caller, project: str, text: str, *, deleted: bool = False) -> Task:
+    """One that the caller may change: its owner, and admins. Raises NotFound TASK_NOT_FOUND for all others.
+
+    `deleted`: a deleted one if there is one of that name or id, else a living one.
+    """
+    project_id = visible_project(connection, caller, project).id
+    task = reads.find_deleted_task(connection, project_id, text) if deleted else None
+    task = task or reads.find_task(connection, project_id, text)
+    if task is None or not _owns(caller, task):
+        raise reads.no_task(text)
+    return task
+
+
+def visible_schedule(connection: Connection, caller: Caller, project: str, text: str) -> Schedule:
+    """Of a task that the caller sees. Raises NotFound SCHEDULE_NOT_FOUND."""
+    schedule = reads.the_schedule(connection, visible_project(connection, caller, project).id, text)
+    task = reads.task(connection, schedule.task_id)
+    if task is None or not (_sees(caller, task) or schedule.created_by == caller.principal.id):
+        raise reads.no_schedule(text)
+    return schedule
+
+
+def own_schedule(connection: Connection, caller: Caller, project: str, text: str) -> Schedule:
+    """One that the caller may change: who made it, its task's owner, and admins. Raises NotFound."""
+    schedule = visible_schedule(connection, caller, project, text)
+    task = reads.task(connection, schedule.task_id)
+    if task is None or not (_owns(caller, task) or schedule.created_by == caller.principal.id):
+        raise reads.no_schedule(text)
+    return schedule
+
+
+def tasks_of(caller: Caller) -> PrincipalId | None:
+    """Whose tasks a list shows, beside public ones; None for all."""
+    return None if caller.principal.admin else caller.principal.id
+
+
+def _owns(caller: Caller, task: Task) -> bool:
+    return caller.principal.admin or task.owner == caller.principal.id
+
+
+def _sees(caller: Caller, task: Task) -> bool:
+    return task.is_public or _owns(caller, task)
 
 
 def _only_project(caller: Caller) -> str:

@@ -35,6 +35,9 @@ class ErrorCode(StrEnum):
     TASK_INACTIVE = "TASK_INACTIVE"
     TASK_HAS_ACTIVE_RUNS = "TASK_HAS_ACTIVE_RUNS"
     TASK_DELETED = "TASK_DELETED"
+    TASK_NOT_DELETED = "TASK_NOT_DELETED"
+    LAUNCHER_UNAVAILABLE = "LAUNCHER_UNAVAILABLE"
+    VARIABLES_GONE = "VARIABLES_GONE"
     PROJECT_NOT_EMPTY = "PROJECT_NOT_EMPTY"
     SCHEDULE_ENDED = "SCHEDULE_ENDED"
     SCHEDULE_PAUSED = "SCHEDULE_PAUSED"
@@ -114,6 +117,9 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.TASK_INACTIVE: _E("FAILED_PRECONDITION", 409, "The task is not active."),
     _C.TASK_HAS_ACTIVE_RUNS: _E("FAILED_PRECONDITION", 409, "The task has active runs."),
     _C.TASK_DELETED: _E("FAILED_PRECONDITION", 409, "The task was deleted."),
+    _C.TASK_NOT_DELETED: _E("FAILED_PRECONDITION", 409, "The task is not deleted."),
+    _C.LAUNCHER_UNAVAILABLE: _E("FAILED_PRECONDITION", 409, "This version cannot run specs of this kind."),
+    _C.VARIABLES_GONE: _E("FAILED_PRECONDITION", 409, "The run's sensitive values are no longer kept."),
     _C.PROJECT_NOT_EMPTY: _E("FAILED_PRECONDITION", 409, "The project is not empty."),
     _C.SCHEDULE_ENDED: _E("FAILED_PRECONDITION", 409, "The schedule has no further firing."),
     _C.SCHEDULE_PAUSED: _E("FAILED_PRECONDITION", 409, "The schedule is paused."),

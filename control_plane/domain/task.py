@@ -62,7 +62,7 @@ class Task:
     # Names of fields of RunOverrides that a run may use.
     allowed_overrides: tuple[str, ...] = ()
     # Who may change it, beside admins.
-    owner: PrincipalId = PrincipalId("")
+    owner: PrincipalId
     # Whether the other members of its project see it and may run it.
     is_public: bool = False
     report: ReportSettings = field(default_factory=ReportSettings)

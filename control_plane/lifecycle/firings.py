@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import partial
 
 from control_plane.domain.case import Case
-from control_plane.domain.errors import ErrorCode, NotFound
+from control_plane.domain.errors import BanksmanError, ErrorCode, NotFound
 from control_plane.domain.ids import PrincipalId, RunId, ScheduleId
 from control_plane.domain.principal import Caller, PrincipalKind
 from control_plane.domain.reason import Reason
@@ -17,6 +17,7 @@ from control_plane.domain.task import Task
 from control_plane.lifecycle import runs
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.requests import once, refuse, request_id_violations, require_saved
+from control_plane.lifecycle.variables import Given, Values, resolve
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
@@ -140,16 +141,28 @@ def _made(
     if taken:
         made = reads.run_of_firing(connection, schedule.id, origin, scheduled_time)
         return _Fired(run=None if made is None else reads.run(connection, made))
+    frozen = house.specs.frozen(connection, task.spec_sha256)
+    values, note = Values(), ""
+    skip = _skip(connection, schedule, task)
+    if skip is None:
+        try:
+            runs.require_launcher(frozen.spec)
+            values = resolve(connection, schedule.project_id, frozen.spec, Given(), task)
+        except BanksmanError as refused:
+            # Nobody hears an answer: the firing says itself why nothing ran.
+            skip, note = Reason.TASK_INACTIVE, f"The task cannot run by itself: {refused.message}"
     birth = runs.Birth(
         project_id=schedule.project_id,
-        frozen=house.specs.frozen(connection, task.spec_sha256),
+        frozen=frozen,
         task=task,
         trigger_type=kind,
         created_by=created_by,
         actor=actor,
         schedule_id=schedule.id,
         scheduled_time=scheduled_time,
-        skip=_skip(connection, schedule, task),
+        skip=skip,
+        skip_note=note,
+        values=values,
     )
     case = runs.born(house, connection, birth)
     writes.link_firing(connection, schedule.id, origin, scheduled_time, case.run.id)

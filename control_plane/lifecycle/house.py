@@ -198,6 +198,8 @@ def store(conn: Connection, before: Case, after: Case) -> Case:
     if not saved:
         raise Aborted(ErrorCode.CONCURRENT_CHANGE, f"Run {before.run.id} was changed at the same moment.")
     writes.append_events(conn, after.events)
+    if after.run.variables and after.run.settled_at is not None and before.run.settled_at is None:
+        writes.delete_run_secrets(conn, after.run.id)
     if after.run.rejected_count > limits.REJECTED_ROWS_KEPT and after.run.rejected_count > before.run.rejected_count:
         writes.prune_rejected(conn, after.run.id, limits.REJECTED_ROWS_KEPT)
     return after

@@ -26,6 +26,8 @@ class Keep:
     runs_s: float = 90 * 86_400.0
     join_tokens_s: float = 30 * 86_400.0
     firings_s: float = 90 * 86_400.0
+    # Deleted ones without a run; until then they can be brought back.
+    tasks_s: float = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +71,7 @@ async def sweep(house: House, keep: Keep) -> Swept:
     swept = Swept(
         request_ids=await _in_parts(house, writes.delete_request_ids, _before(now, keep.request_ids_s)),
         runs=await _runs(house, _before(now, keep.runs_s), now),
-        tasks=await _in_parts(house, writes.delete_unused_tasks, day_ago),
+        tasks=await _in_parts(house, writes.delete_unused_tasks, _before(now, keep.tasks_s)),
         specs=await _in_parts(house, writes.delete_unused_specs, day_ago),
         join_tokens=await _in_parts(house, writes.delete_join_tokens, _before(now, keep.join_tokens_s)),
         firings=await _in_parts(house, writes.delete_firings, _before(now, keep.firings_s)),

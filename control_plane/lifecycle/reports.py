@@ -147,7 +147,7 @@ def _judged(house: House, conn: Connection, holder: Holder, key: AttemptKey, jud
 def _with_assignment(house: House, conn: Connection, verdict: Verdict, case: Case, at: Instant) -> tuple[Verdict, Case]:
     """A secret that has gone by now fails the start. An earlier Assignment may be on its way, so the answer is a fence:
     the runner ends whatever there is and reports it."""
-    missing = missing_secrets(conn, case)
+    missing = missing_secrets(house, conn, case)
     if not missing:
         return replace(verdict, assignment=assignment(house, conn, case)), case
     case = start_failed_by_server(case, f"no secret {', '.join(missing)} in its project", at)

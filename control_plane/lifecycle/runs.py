@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,6 +17,7 @@ from control_plane.domain.errors import (
 )
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId, next_epoch
+from control_plane.domain.overrides import check_allowed, overridden
 from control_plane.domain.principal import Caller, PrincipalKind
 from control_plane.domain.reason import Reason, sentence
 from control_plane.domain.run import RUN_TERMINAL, Run, RunOptions, RunState, TriggerType
@@ -26,8 +28,10 @@ from control_plane.domain.stops import CancelOrder
 from control_plane.domain.stops import cancel as decide_cancel
 from control_plane.domain.stops import force as decide_force
 from control_plane.domain.task import Task
+from control_plane.domain.variable_rules import check_places
 from control_plane.lifecycle.house import FrozenSpec, House, load_newest, require_project, store
 from control_plane.lifecycle.requests import once, refuse, request_id_violations
+from control_plane.lifecycle.variables import Given, Values, again, resolve, seal
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
@@ -57,6 +61,9 @@ class Birth:
     scheduled_time: datetime | None = None
     retry_of: Run | None = None
     skip: Reason | None = None
+    # Instead of the reason's own sentence.
+    skip_note: str = ""
+    values: Values = field(default_factory=Values)
 
 
 async def create(house: House, caller: Caller, new: NewRun) -> Run:
@@ -81,6 +88,8 @@ def _violations(house: House, caller: Caller, new: NewRun) -> tuple[FieldViolati
         found.append(FieldViolation(field="what", description="exactly one of task and spec must be given"))
     if new.spec is not None:
         found.extend(validate_spec(new.spec, lease_s=house.timing.lease_s(0)))
+        if new.options.overrides is not None:
+            found.append(FieldViolation(field="options.overrides", description="is only for a run of a task"))
     return tuple(found)
 
 
@@ -129,10 +138,12 @@ def _create_fresh(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec 
             raise NotFound(ErrorCode.TASK_NOT_FOUND)
         if not task.active:
             raise FailedPrecondition(ErrorCode.TASK_INACTIVE, f"Task {task.name} is not active.")
-        frozen = house.specs.frozen(conn, task.spec_sha256)
+        frozen = _frozen(house, conn, task, new.options)
     if frozen is None:
         raise ValueError("neither a task nor a spec")
+    require_launcher(frozen.spec)
     check_references(conn, new.project_id, frozen.spec)
+    given = Given(values=new.options.variables, sensitive=new.options.sensitive_variables)
     birth = Birth(
         project_id=new.project_id,
         frozen=frozen,
@@ -141,8 +152,27 @@ def _create_fresh(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec 
         trigger_type=_trigger(caller),
         created_by=caller.principal.id,
         actor=caller.principal.name,
+        values=resolve(conn, new.project_id, frozen.spec, given, task),
     )
     return born(house, conn, birth)
+
+
+def _frozen(house: House, conn: Connection, task: Task, options: RunOptions) -> FrozenSpec:
+    """The task's spec, with what this run does otherwise. Raises InvalidArgument."""
+    if options.overrides is None:
+        return house.specs.frozen(conn, task.spec_sha256)
+    refuse(*check_allowed(options.overrides, task.allowed_overrides, "options.overrides"))
+    spec = overridden(house.spec(conn, task.spec_sha256), options.overrides)
+    places = check_places(spec, "options.overrides", allow_shell_substitution=True)
+    refuse(*validate_spec(spec, lease_s=house.timing.lease_s(0), path="options.overrides"), *places)
+    return house.specs.freeze(spec)
+
+
+def require_launcher(spec: RunSpec) -> None:
+    """Raises FailedPrecondition LAUNCHER_UNAVAILABLE for what no runner of this version can start."""
+    if spec.coding_agent is not None:
+        text = "Coding agents cannot be run by this version yet; their tasks are only stored."
+        raise FailedPrecondition(ErrorCode.LAUNCHER_UNAVAILABLE, text, metadata={"launcher": "coding_agent"})
 
 
 def _trigger(caller: Caller) -> TriggerType:
@@ -196,7 +226,10 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
         created_at=now,
         task_id=None if birth.task is None else birth.task.id,
         task_name="" if birth.task is None else birth.task.name,
-        options=options,
+        tags=() if birth.task is None else birth.task.tags,
+        # Values never lie in the options: sensitive ones would be there in clear.
+        options=replace(options, variables={}, sensitive_variables=()) if options.variables else options,
+        variables=birth.values.stored,
         priority=spec.priority if options.priority is None else options.priority,
         not_before=options.not_before,
         queue_expires_at=queue_expires_at,
@@ -209,6 +242,8 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     case = _begun(Case(run=run, spec=spec), birth, now)
     writes.insert_run(conn, case.run)
     writes.append_events(conn, case.events)
+    if birth.values.sensitive and birth.skip is None:
+        seal(house, conn, case.run, birth.values)
     return case
 
 
@@ -216,7 +251,7 @@ def _begun(case: Case, birth: Birth, now: datetime) -> Case:
     """QUEUED, or SKIPPED with the reason: then it is over and settled at once."""
     case = case.record(RunEventType.CREATED, now, actor=birth.actor)
     if birth.skip is not None:
-        text = sentence(birth.skip)
+        text = birth.skip_note or sentence(birth.skip)
         run = replace(case.run, state=RunState.SKIPPED, reason=birth.skip, error_message=text, completed_at=now)
         case = replace(case, run=run).record(RunEventType.SKIPPED, now, reason=birth.skip)
     return concluded(case, now)
@@ -253,23 +288,39 @@ def cancel_in(house: House, conn: Connection, run_id: RunId, order: CancelOrder,
     return store(conn, before, decide_cancel(before, order, now))
 
 
-async def retry(house: House, caller: Caller, run_id: RunId, *, use_newest_spec: bool = False) -> Run:
+async def retry(
+    house: House,
+    caller: Caller,
+    run_id: RunId,
+    *,
+    use_newest_spec: bool = False,
+    variables: Mapping[str, str] | None = None,
+) -> Run:
     """A new run like a finished one, with the frozen spec or with its task's as it is now.
 
-    Raises NotFound, FailedPrecondition RUN_ACTIVE, TASK_DELETED, InvalidArgument, AlreadyExists REQUEST_ID_REUSED.
+    `variables` win over the old run's. Raises NotFound, FailedPrecondition RUN_ACTIVE, TASK_DELETED, VARIABLES_GONE,
+    InvalidArgument, AlreadyExists REQUEST_ID_REUSED.
     """
     refuse(*request_id_violations(caller))
+    given = dict(variables or {})
 
     def body(conn: Connection) -> _Made:
-        asked = {"retry_of": run_id, "use_newest_spec": use_newest_spec}
-        make = partial(_retry, house, caller, run_id, use_newest_spec, conn)
+        asked = {"retry_of": run_id, "use_newest_spec": use_newest_spec, **({"variables": given} if given else {})}
+        make = partial(_retry, house, caller, run_id, use_newest_spec, given, conn)
         return _once(house, conn, caller, "RetryRun", asked, make)
 
     made: _Made = await house.database.write(body, name="retry", after=partial(_told_new, house))
     return made.run
 
 
-def _retry(house: House, caller: Caller, run_id: RunId, use_newest_spec: bool, conn: Connection) -> Case:
+def _retry(
+    house: House,
+    caller: Caller,
+    run_id: RunId,
+    use_newest_spec: bool,
+    given: Mapping[str, str],
+    conn: Connection,
+) -> Case:
     old = reads.run(conn, run_id)
     if old is None:
         raise NotFound(ErrorCode.RUN_NOT_FOUND)
@@ -292,5 +343,6 @@ def _retry(house: House, caller: Caller, run_id: RunId, use_newest_spec: bool, c
         created_by=caller.principal.id,
         actor=caller.principal.name,
         retry_of=old,
+        values=again(house, conn, old, frozen.spec, given, task=None if deleted else task, newest=newest),
     )
     return born(house, conn, birth)

@@ -67,11 +67,10 @@ class ScheduleChange:
 
 async def create(house: House, caller: Caller, project_id: ProjectId, draft: ScheduleDraft) -> Schedule:
     """Raises InvalidArgument with every offending field, NotFound TASK_NOT_FOUND, AlreadyExists."""
-    now = house.clock.now()
     refuse(
         *check_name(draft.name, "schedule.name"),
         *_task_violations(draft.task),
-        *validate_when(draft, now=now),
+        *validate_when(draft, now=house.clock.now()),
         *request_id_violations(caller),
     )
 
@@ -84,7 +83,7 @@ async def create(house: House, caller: Caller, project_id: ProjectId, draft: Sch
             now=house.clock.now(),
             kept_s=house.timing.request_id_kept_s,
             load=lambda known: reads.schedule(connection, ScheduleId(known)),
-            make=lambda: _insert(house, connection, caller, project_id, draft),
+            make=lambda: insert_in(house, connection, caller, project_id, draft),
         )
 
     return await house.database.write(body, name="schedules.create", after=partial(_tell, house))
@@ -139,9 +138,18 @@ def _tell(house: House, _: Schedule) -> None:
     house.watch.notify(TOPIC)
 
 
-def _insert(
+def draft_violations(house: House, draft: ScheduleDraft, path: str) -> tuple[FieldViolation, ...]:
+    """Everything that is wrong with a new schedule but its task."""
+    return (*check_name(draft.name, f"{path}.name"), *validate_when(draft, now=house.clock.now(), prefix=path))
+
+
+def insert_in(
     house: House, connection: Connection, caller: Caller, project_id: ProjectId, draft: ScheduleDraft
 ) -> Schedule:
+    """A new schedule inside a transaction of the caller's, who wakes TOPIC after the commit; it is checked already.
+
+    Raises NotFound TASK_NOT_FOUND, AlreadyExists NAME_TAKEN.
+    """
     task = reads.the_task(connection, project_id, draft.task)
     _refuse_taken(connection, project_id, draft.name)
     now = house.clock.now()
@@ -205,8 +213,13 @@ def _load(connection: Connection, schedule_id: ScheduleId, etag: str = "") -> Sc
 
 
 def _refuse_taken(connection: Connection, project_id: ProjectId, name: str) -> None:
+    """A schedule that stands still because its task was deleted gives its name away."""
     if reads.find_schedule(connection, project_id, name) is not None:
         raise AlreadyExists(ErrorCode.NAME_TAKEN, f"There is a schedule {name!r} in this project already.")
+    stopped = reads.stopped_schedule(connection, project_id, name)
+    if stopped is not None:
+        other = f"{name[: limits.NAME_CHARACTERS - 11]} ({stopped.id[-8:]})"
+        require_saved(writes.save_schedule(connection, stopped, replace(stopped, name=other)))
 
 
 def _task_violations(task: str) -> tuple[FieldViolation, ...]:

@@ -1,44 +1,54 @@
-"""Verbs on tasks."""
+"""Verbs on tasks: create and change them. How they go is told in `task_deletion`."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from control_plane.domain import limits
-from control_plane.domain.case import Case
-from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation, NotFound
-from control_plane.domain.ids import ProjectId, TaskId
-from control_plane.domain.names import check_labels, check_name, check_tags, check_text
-from control_plane.domain.principal import Caller
-from control_plane.domain.reason import Reason
+from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation, invalid_fields
+from control_plane.domain.ids import PrincipalId, ProjectId, TaskId
+from control_plane.domain.names import violation
+from control_plane.domain.principal import Caller, PrincipalKind
+from control_plane.domain.schedule import ScheduleDraft
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.spec_rules import validate_size, validate_spec
-from control_plane.domain.stops import CancelOrder
-from control_plane.domain.task import Task
-from control_plane.lifecycle import runs
+from control_plane.domain.task import NotificationSettings, ReportSettings, Task
+from control_plane.domain.task_rules import check_task, check_template
+from control_plane.domain.variables import UnknownVariables, Variable
+from control_plane.lifecycle import schedules
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.requests import (
     FIRST_ETAG,
-    check_etag,
     next_etag,
     once,
     refuse,
     request_id_violations,
     require_saved,
 )
+from control_plane.lifecycle.task_deletion import RUNS_A_VERB, cancel_waiting, delete, load_task, purge, undelete
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
-# A verb is short: a task with many queued runs is deleted in several.
-RUNS_A_VERB = 50
+__all__ = [
+    "RUNS_A_VERB",
+    "NewTask",
+    "TaskChange",
+    "cancel_waiting",
+    "create",
+    "delete",
+    "new_owner",
+    "purge",
+    "undelete",
+    "update",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewTask:
-    """What a caller says about a task that is to be."""
+    """What a caller says about a task that is to be. Without an owner it is the caller's."""
 
     project_id: ProjectId
     name: str
@@ -47,11 +57,21 @@ class NewTask:
     labels: Mapping[str, str] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
     active: bool = True
+    variables: tuple[Variable, ...] = ()
+    unknown_variables: UnknownVariables = UnknownVariables.KEEP
+    allow_shell_substitution: bool = False
+    allowed_overrides: tuple[str, ...] = ()
+    owner: PrincipalId | None = None
+    is_public: bool = False
+    report: ReportSettings = field(default_factory=ReportSettings)
+    notifications: tuple[NotificationSettings, ...] = ()
+    # Made with the task, or not at all; their `task` is left empty.
+    schedules: tuple[ScheduleDraft, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskChange:
-    """None leaves a field as it is; an empty etag does not guard the change."""
+    """None leaves a field as it is; an empty etag does not guard the change. Fields are named as the task's."""
 
     name: str | None = None
     spec: RunSpec | None = None
@@ -59,7 +79,22 @@ class TaskChange:
     labels: Mapping[str, str] | None = None
     tags: tuple[str, ...] | None = None
     active: bool | None = None
+    variables: tuple[Variable, ...] | None = None
+    unknown_variables: UnknownVariables | None = None
+    allow_shell_substitution: bool | None = None
+    allowed_overrides: tuple[str, ...] | None = None
+    owner: PrincipalId | None = None
+    is_public: bool | None = None
+    report: ReportSettings | None = None
+    notifications: tuple[NotificationSettings, ...] | None = None
     etag: str = ""
+
+    def owned_by(self, owner: PrincipalId | None) -> TaskChange:
+        return self if owner is None else replace(self, owner=owner)
+
+
+# What a template's meaning depends on, beside its spec.
+_TEMPLATE = frozenset({"variables", "allow_shell_substitution"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +109,15 @@ class _StoredSpec:
 async def create(house: House, caller: Caller, new: NewTask) -> Task:
     """Raises InvalidArgument with every offending field, AlreadyExists NAME_TAKEN or REQUEST_ID_REUSED."""
     draft = _draft(house, caller, new)
-    wrong = tuple(_violations(draft))
-    spec = _encoded(house, new.spec, wrong, request_id_violations(caller))
+    drafts = _named(new)
+    refuse(
+        *check_task(draft),
+        *_spec_violations(house, new.spec),
+        *check_template(draft, new.spec),
+        *_schedule_violations(house, drafts),
+        *request_id_violations(caller),
+    )
+    spec = _encoded(house, new.spec)
 
     def body(connection: Connection) -> Task:
         return once(
@@ -86,101 +128,114 @@ async def create(house: House, caller: Caller, new: NewTask) -> Task:
             now=house.clock.now(),
             kept_s=house.timing.request_id_kept_s,
             load=lambda known: reads.task(connection, TaskId(known)),
-            make=lambda: _insert(house, connection, replace(draft, spec_sha256=spec.sha256), spec),
+            make=lambda: _insert(house, connection, caller, replace(draft, spec_sha256=spec.sha256), spec, drafts),
         )
 
-    return await house.database.write(body, name="tasks.create")
+    def after(_: Task) -> None:
+        if drafts:
+            house.watch.notify(schedules.TOPIC)
+
+    return await house.database.write(body, name="tasks.create", after=after)
 
 
 async def update(house: House, task_id: TaskId, change: TaskChange) -> Task:
     """Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument."""
-    spec = None if change.spec is None else _encoded(house, change.spec)
-    body = partial(_update, house, task_id, change, spec)
+    wrong = () if change.spec is None else _spec_violations(house, change.spec)
+    spec = None if change.spec is None or wrong else _encoded(house, change.spec)
+    body = partial(_update, house, task_id, change, spec, wrong)
     return await house.database.write(body, name="tasks.update")
 
 
-async def delete(house: House, caller: Caller, task_id: TaskId, etag: str = "") -> None:
-    """Its schedules go, its queued and offered runs are cancelled, its history stays. Raises NotFound, Aborted."""
-    actor = caller.principal.name
+async def new_owner(house: House, caller: Caller, text: str, project_id: ProjectId) -> PrincipalId | None:
+    """Whom a request names as a task's owner, by id or name; None when it names nobody.
 
-    def body(connection: Connection) -> tuple[Case, ...]:
-        old = _load(connection, task_id, etag)
-        now = house.clock.now()
-        new = replace(old, deleted_at=now, updated_at=now, etag=next_etag(old.etag))
-        require_saved(writes.save_task(connection, old, new))
-        writes.delete_schedules_of_task(connection, task_id)
-        return _cancel_some(house, actor, connection)
-
-    def after(cases: tuple[Case, ...]) -> None:
-        house.told(cases)
-        house.watch.notify("schedules")
-
-    cancelled = await house.database.write(body, name="tasks.delete", after=after)
-    if len(cancelled) == RUNS_A_VERB:
-        await cancel_waiting(house, actor)
-
-
-async def cancel_waiting(house: House, actor: str = "") -> int:
-    """Cancel the queued and offered runs of deleted tasks, some at a time; how many there were.
-
-    Housekeeping calls it too, for a server that ended in the middle of a delete.
+    Raises InvalidArgument: only an admin may name another than itself, and only one who may use the project.
     """
-    body = partial(_cancel_some, house, actor)
-    count = 0
-    while True:
-        cases = await house.database.write(body, name="tasks.cancel_waiting", after=house.told)
-        count += len(cases)
-        if len(cases) < RUNS_A_VERB:
-            return count
-
-
-def _cancel_some(house: House, actor: str, connection: Connection) -> tuple[Case, ...]:
-    order = CancelOrder(reason=Reason.TASK_DELETED, actor=actor)
-    waiting = reads.waiting_runs_of_deleted_tasks(connection, RUNS_A_VERB)
-    return tuple(runs.cancel_in(house, connection, run_id, order) for run_id in waiting)
+    if not text:
+        return None
+    if text in (caller.principal.id, caller.principal.name):
+        return caller.principal.id
+    found = None
+    if caller.principal.admin:
+        found = await house.database.read(partial(reads.find_principal, id_or_name=text))
+    if found is None or found.kind is PrincipalKind.RUNNER or not found.may_use(project_id):
+        who = "there is no such user of the project" if caller.principal.admin else "only an admin may name another"
+        raise invalid_fields(violation("task.owner", who))
+    return found.id
 
 
 def _draft(house: House, caller: Caller, new: NewTask) -> Task:
     now = house.clock.now()
+    said = {each.name: getattr(new, each.name) for each in fields(NewTask) if each.name not in ("spec", "schedules")}
     return Task(
-        id=TaskId(house.clock.new_id()),
-        project_id=new.project_id,
-        name=new.name,
-        description=new.description,
-        spec_sha256="",
-        labels=dict(new.labels),
-        tags=new.tags,
-        active=new.active,
-        created_by=caller.principal.id,
-        created_at=now,
-        updated_at=now,
-        etag=FIRST_ETAG,
+        **said
+        | {
+            "id": TaskId(house.clock.new_id()),
+            "labels": dict(new.labels),
+            "owner": caller.principal.id if new.owner is None else new.owner,
+            "spec_sha256": "",
+            "created_by": caller.principal.id,
+            "created_at": now,
+            "updated_at": now,
+            "etag": FIRST_ETAG,
+        }
     )
 
 
-def _insert(house: House, connection: Connection, task: Task, spec: _StoredSpec) -> Task:
+def _named(new: NewTask) -> tuple[ScheduleDraft, ...]:
+    """A schedule that comes with a task may go without a name of its own."""
+    return tuple(
+        draft if draft.name else replace(draft, name=new.name if index == 0 else f"{new.name} {index + 1}")
+        for index, draft in enumerate(new.schedules)
+    )
+
+
+def _schedule_violations(house: House, drafts: tuple[ScheduleDraft, ...]) -> Iterator[FieldViolation]:
+    if len(drafts) > limits.SCHEDULES_A_TASK:
+        yield violation("task.schedules", f"at most {limits.SCHEDULES_A_TASK}, are {len(drafts)}")
+    for index, draft in enumerate(drafts[: limits.SCHEDULES_A_TASK]):
+        yield from schedules.draft_violations(house, draft, f"task.schedules[{index}]")
+
+
+def _insert(
+    house: House,
+    connection: Connection,
+    caller: Caller,
+    task: Task,
+    spec: _StoredSpec,
+    drafts: tuple[ScheduleDraft, ...],
+) -> Task:
     _refuse_taken(connection, task)
     _keep(house, connection, spec)
     writes.insert_task(connection, task)
+    for draft in drafts:
+        schedules.insert_in(house, connection, caller, task.project_id, replace(draft, task=task.id))
     return task
 
 
 def _update(
-    house: House, task_id: TaskId, change: TaskChange, spec: _StoredSpec | None, connection: Connection
+    house: House,
+    task_id: TaskId,
+    change: TaskChange,
+    spec: _StoredSpec | None,
+    wrong: tuple[FieldViolation, ...],
+    connection: Connection,
 ) -> Task:
-    old = _load(connection, task_id, change.etag)
+    old = load_task(connection, task_id, change.etag)
+    said = {each.name: getattr(change, each.name) for each in fields(TaskChange) if each.name not in ("spec", "etag")}
+    changed = {name: value for name, value in said.items() if value is not None}
     new = replace(
         old,
-        name=old.name if change.name is None else change.name,
-        description=old.description if change.description is None else change.description,
-        labels=old.labels if change.labels is None else dict(change.labels),
-        tags=old.tags if change.tags is None else change.tags,
-        active=old.active if change.active is None else change.active,
+        **changed,
         spec_sha256=old.spec_sha256 if spec is None else spec.sha256,
         updated_at=house.clock.now(),
         etag=next_etag(old.etag),
     )
-    refuse(*_violations(new))
+    template: tuple[FieldViolation, ...] = ()
+    if not wrong and (spec is not None or _TEMPLATE & changed.keys()):
+        text = house.spec(connection, old.spec_sha256) if spec is None else spec.spec
+        template = tuple(check_template(new, text))
+    refuse(*check_task(new), *wrong, *template)
     if new.name != old.name:
         _refuse_taken(connection, new)
     if spec is not None:
@@ -189,23 +244,17 @@ def _update(
     return new
 
 
-def _load(connection: Connection, task_id: TaskId, etag: str) -> Task:
-    task = reads.task(connection, task_id)
-    if task is None or task.deleted_at is not None:
-        raise NotFound(ErrorCode.TASK_NOT_FOUND)
-    check_etag(task.etag, etag)
-    return task
-
-
 def _refuse_taken(connection: Connection, task: Task) -> None:
     if reads.find_task(connection, task.project_id, task.name) is not None:
         raise AlreadyExists(ErrorCode.NAME_TAKEN, f"There is a task {task.name!r} in this project already.")
 
 
-def _encoded(house: House, spec: RunSpec, *found: tuple[FieldViolation, ...]) -> _StoredSpec:
-    """The spec's stored form. Raises InvalidArgument that names `found` and everything wrong with the spec."""
-    others = tuple(violation for group in found for violation in group)
-    refuse(*others, *validate_spec(spec, lease_s=house.timing.lease_s(0), path="task.spec"))
+def _spec_violations(house: House, spec: RunSpec) -> tuple[FieldViolation, ...]:
+    return validate_spec(spec, lease_s=house.timing.lease_s(0), path="task.spec")
+
+
+def _encoded(house: House, spec: RunSpec) -> _StoredSpec:
+    """The spec's stored form. Raises InvalidArgument when it is too large."""
     data = house.codec.encode(spec)
     refuse(*validate_size(len(data), spec, path="task.spec"))
     return _StoredSpec(sha256=hashlib.sha256(data).hexdigest(), data=data, spec=spec)
@@ -214,10 +263,3 @@ def _encoded(house: House, spec: RunSpec, *found: tuple[FieldViolation, ...]) ->
 def _keep(house: House, connection: Connection, spec: _StoredSpec) -> None:
     names = tuple(spec.spec.secret_names())
     writes.insert_spec(connection, spec.sha256, spec.data, house.clock.now(), names)
-
-
-def _violations(task: Task) -> Iterator[FieldViolation]:
-    yield from check_name(task.name, "task.name")
-    yield from check_text(task.description, "task.description", limits.DESCRIPTION_BYTES)
-    yield from check_labels(task.labels, "task.labels")
-    yield from check_tags(task.tags, "task.tags")

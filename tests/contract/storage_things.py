@@ -63,8 +63,9 @@ class Things:
 
     def task(self, **more: object) -> Task:
         base: dict[str, object] = {"id": TaskId(self.clock.new_id()), "project_id": PROJECT_ID, "name": "build"}
-        rest = {"spec_sha256": SPEC_SHA256, "created_by": USER_ID, "created_at": T0, "updated_at": T0, "etag": "1"}
-        return Task(**(base | rest | more))  # type: ignore[arg-type]
+        rest = {"spec_sha256": SPEC_SHA256, "created_by": USER_ID, "owner": USER_ID}
+        times = {"created_at": T0, "updated_at": T0, "etag": "1"}
+        return Task(**(base | rest | times | more))  # type: ignore[arg-type]
 
     def run(self, **more: object) -> Run:
         base: dict[str, object] = {"id": RunId(self.clock.new_id()), "project_id": PROJECT_ID}

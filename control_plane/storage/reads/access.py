@@ -87,7 +87,10 @@ def project_contents(connection: Connection, project_id: ProjectId) -> tuple[str
     """What kinds of things a project holds: of tasks, schedules, secrets, runs."""
     kinds = {
         "tasks": exists().where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None)),
-        "schedules": exists().where(SCHEDULES.c.project_id == project_id),
+        "schedules": exists().where(
+            SCHEDULES.c.project_id == project_id,
+            SCHEDULES.c.task_id.in_(select(TASKS.c.id).where(TASKS.c.deleted_at.is_(None))),
+        ),
         "secrets": exists().where(SECRETS.c.project_id == project_id),
         "runs": exists().where(RUNS.c.project_id == project_id),
     }

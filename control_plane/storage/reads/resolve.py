@@ -105,18 +105,27 @@ def the_task(connection: Connection, project_id: ProjectId, id_or_name: str) -> 
     """Raises NotFound TASK_NOT_FOUND."""
     found = find_task(connection, project_id, id_or_name)
     if found is None:
-        raise NotFound(ErrorCode.TASK_NOT_FOUND, f"There is no task {id_or_name!r}.", hint="banksman task list")
+        raise no_task(id_or_name)
     return found
+
+
+def no_task(id_or_name: str) -> NotFound:
+    """The same for one that is not there and for one that the caller may not see."""
+    return NotFound(ErrorCode.TASK_NOT_FOUND, f"There is no task {id_or_name!r}.", hint="banksman task list")
 
 
 def the_schedule(connection: Connection, project_id: ProjectId, id_or_name: str) -> Schedule:
     """Raises NotFound SCHEDULE_NOT_FOUND."""
     found = find_schedule(connection, project_id, id_or_name)
     if found is None:
-        raise NotFound(
-            ErrorCode.SCHEDULE_NOT_FOUND, f"There is no schedule {id_or_name!r}.", hint="banksman schedule list"
-        )
+        raise no_schedule(id_or_name)
     return found
+
+
+def no_schedule(id_or_name: str) -> NotFound:
+    """The same for one that is not there and for one that the caller may not see."""
+    text = f"There is no schedule {id_or_name!r}."
+    return NotFound(ErrorCode.SCHEDULE_NOT_FOUND, text, hint="banksman schedule list")
 
 
 def the_runner(connection: Connection, id_or_name: str) -> Runner:

@@ -9,15 +9,17 @@ from typing import Any, Final
 from sqlalchemy import Connection, Select, and_, bindparam, exists, func, or_, select, text, union_all
 
 from control_plane.domain.attempt import Attempt, AttemptState
+from control_plane.domain.filters import EVERYTHING, Filter
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId, ScheduleId, TaskId
 from control_plane.domain.pages import Page
 from control_plane.domain.run import Run, RunState
+from control_plane.storage.filters import RUN_LEAVES, condition
 from control_plane.storage.paging import PageRequest, fetch_page, open_key
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import AnyRow, at_or_none, from_us, json_text, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
-from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNNERS, RUNS, SPECS, TASKS
+from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_SECRETS, RUNNERS, RUNS, SPECS, TASKS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
 
 _RUNS: Final = select(*RUN.columns)
@@ -77,6 +79,7 @@ class RunFilter:
     task_id: TaskId | None = None
     schedule_id: ScheduleId | None = None
     created_after: datetime | None = None
+    matching: Filter = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,12 @@ def run(connection: Connection, run_id: RunId) -> Run | None:
     return None if row is None else RUN.entity(row)
 
 
+def run_secrets(connection: Connection, run_id: RunId) -> dict[str, bytes]:
+    """The sealed values of sensitive variables that came with a run; none once it has settled."""
+    query = select(RUN_SECRETS.c.name, RUN_SECRETS.c.sealed).where(RUN_SECRETS.c.run_id == run_id)
+    return {row[0]: bytes(row[1]) for row in connection.execute(query)}
+
+
 def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, request: PageRequest) -> Page[Run]:
     """Newest first, without specs and attempts."""
     scope = (
@@ -120,8 +129,11 @@ def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, 
         wanted.task_id,
         wanted.schedule_id,
         None if wanted.created_after is None else to_us(wanted.created_after),
+        *(() if wanted.matching == EVERYTHING else (repr(wanted.matching),)),
     )
     query = _RUNS.where(RUNS.c.project_id == project_id)
+    if wanted.matching != EVERYTHING:
+        query = query.where(condition(wanted.matching, RUN_LEAVES))
     if wanted.task_id is not None:
         query = query.where(RUNS.c.task_id == wanted.task_id)
     if wanted.schedule_id is not None:

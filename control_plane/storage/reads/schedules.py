@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, or_, select, text
 
-from control_plane.domain.ids import ProjectId, RunId, ScheduleId, TaskId
+from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
 from control_plane.domain.pages import Page
 from control_plane.domain.schedule import FiringOrigin, Schedule
 from control_plane.storage.paging import PageRequest, fetch_page
@@ -26,18 +26,43 @@ def schedule(connection: Connection, schedule_id: ScheduleId) -> Schedule | None
 
 
 def find_schedule(connection: Connection, project_id: ProjectId, id_or_name: str) -> Schedule | None:
+    """Not one that stands still because its task was deleted."""
     query = _SCHEDULES.where(
-        SCHEDULES.c.project_id == project_id, or_(SCHEDULES.c.id == id_or_name, SCHEDULES.c.name == id_or_name)
+        SCHEDULES.c.project_id == project_id,
+        or_(SCHEDULES.c.id == id_or_name, SCHEDULES.c.name == id_or_name),
+        TASKS.c.deleted_at.is_(None),
+    )
+    row = connection.execute(query).first()
+    return None if row is None else _schedule(row)
+
+
+def schedules_of_task(connection: Connection, task_id: TaskId) -> tuple[Schedule, ...]:
+    """Also of a deleted one; by name."""
+    query = _SCHEDULES.where(SCHEDULES.c.task_id == task_id).order_by(SCHEDULES.c.name)
+    return tuple(_schedule(row) for row in connection.execute(query))
+
+
+def stopped_schedule(connection: Connection, project_id: ProjectId, name: str) -> Schedule | None:
+    """The one of this name that stands still because its task was deleted."""
+    query = _SCHEDULES.where(
+        SCHEDULES.c.project_id == project_id, SCHEDULES.c.name == name, TASKS.c.deleted_at.is_not(None)
     )
     row = connection.execute(query).first()
     return None if row is None else _schedule(row)
 
 
 def list_schedules(
-    connection: Connection, project_id: ProjectId, request: PageRequest, *, task_id: TaskId | None = None
+    connection: Connection,
+    project_id: ProjectId,
+    request: PageRequest,
+    *,
+    task_id: TaskId | None = None,
+    visible_to: PrincipalId | None = None,
 ) -> Page[Schedule]:
-    """By name."""
-    query = _SCHEDULES.where(SCHEDULES.c.project_id == project_id)
+    """By name. `visible_to` None: all, else those of that principal's own and of public tasks."""
+    query = _SCHEDULES.where(SCHEDULES.c.project_id == project_id, TASKS.c.deleted_at.is_(None))
+    if visible_to is not None:
+        query = query.where(or_(TASKS.c.is_public, TASKS.c.owner == visible_to))
     if task_id is not None:
         query = query.where(SCHEDULES.c.task_id == task_id)
     return fetch_page(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Text, bindparam, or_, select
+from sqlalchemy import ColumnElement, Connection, Text, bindparam, literal, or_, select
 
-from control_plane.domain.ids import ProjectId, TaskId
+from control_plane.domain.filters import EVERYTHING, Filter
+from control_plane.domain.ids import PrincipalId, ProjectId, TaskId
 from control_plane.domain.pages import Page
 from control_plane.domain.secret import SealedSecret, Secret
 from control_plane.domain.task import Task
+from control_plane.storage.filters import LAST, TASK_LEAVES, condition
 from control_plane.storage.paging import PageRequest, fetch_page
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.shapes import SECRET, TASK
@@ -27,8 +30,8 @@ _FIND_TASK: Final = Prepared(
 )
 _SECRET_NAMES: Final = Prepared(select(SECRETS.c.name).where(SECRETS.c.project_id == bindparam("project_id")))
 _SECRETS: Final = select(*SECRET.columns)
-# Behind every text that begins with a prefix: no character sorts higher.
-_LAST: Final = "\U0010ffff"
+# Between name and id: below every character that a name may hold.
+_BETWEEN: Final = "\x01"
 
 
 def task(connection: Connection, task_id: TaskId) -> Task | None:
@@ -43,21 +46,55 @@ def find_task(connection: Connection, project_id: ProjectId, id_or_name: str) ->
     return None if row is None else TASK.entity(row)
 
 
+def find_deleted_task(connection: Connection, project_id: ProjectId, id_or_name: str) -> Task | None:
+    """One of the project's deleted tasks, by id; by name the one that was deleted last."""
+    query = _TASKS.where(
+        TASKS.c.project_id == project_id,
+        TASKS.c.deleted_at.is_not(None),
+        or_(TASKS.c.id == id_or_name, TASKS.c.name == id_or_name),
+    )
+    row = connection.execute(query.order_by(TASKS.c.deleted_at.desc(), TASKS.c.id.desc()).limit(1)).first()
+    return None if row is None else TASK.entity(row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks of a project a list shows. `visible_to` None: all, else that principal's own and public ones."""
+
+    name_prefix: str = ""
+    matching: Filter = EVERYTHING
+    visible_to: PrincipalId | None = None
+    show_deleted: bool = False
+
+
 def list_tasks(
-    connection: Connection, project_id: ProjectId, request: PageRequest, *, name_prefix: str = ""
+    connection: Connection,
+    project_id: ProjectId,
+    request: PageRequest,
+    *,
+    name_prefix: str = "",
+    wanted: TaskFilter | None = None,
 ) -> Page[Task]:
-    """By name."""
-    query = _TASKS.where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None))
-    if name_prefix:
-        query = query.where(TASKS.c.name >= name_prefix, TASKS.c.name < name_prefix + _LAST)
+    """By name; among deleted ones of one name by id."""
+    wanted = wanted or TaskFilter(name_prefix=name_prefix)
+    query = _TASKS.where(TASKS.c.project_id == project_id, condition(wanted.matching, TASK_LEAVES))
+    if wanted.name_prefix:
+        query = query.where(TASKS.c.name >= wanted.name_prefix, TASKS.c.name < wanted.name_prefix + LAST)
+    if wanted.visible_to is not None:
+        query = query.where(or_(TASKS.c.is_public, TASKS.c.owner == wanted.visible_to))
+    key: ColumnElement[str] = TASKS.c.name
+    if wanted.show_deleted:
+        key = TASKS.c.name + literal(_BETWEEN) + TASKS.c.id
+    else:
+        query = query.where(TASKS.c.deleted_at.is_(None))
     return fetch_page(
         connection,
         query=query,
-        key=TASKS.c.name,
-        key_of=lambda item: item.name,
+        key=key,
+        key_of=lambda item: f"{item.name}{_BETWEEN}{item.id}" if wanted.show_deleted else item.name,
         build=TASK.entity,
         request=request,
-        scope=("tasks", project_id, name_prefix),
+        scope=("tasks", project_id, wanted.name_prefix, repr(wanted.matching), wanted.show_deleted),
     )
 
 
@@ -91,11 +128,12 @@ def list_secrets(connection: Connection, project_id: ProjectId, request: PageReq
 
 
 def tasks_with_secret(connection: Connection, project_id: ProjectId, name: str, limit: int = 20) -> tuple[str, ...]:
-    """Names of the project's tasks whose spec refers to the secret."""
+    """Names of the project's tasks whose spec or variables refer to the secret."""
+    in_spec = TASKS.c.spec_sha256.in_(select(SPEC_SECRETS.c.sha256).where(SPEC_SECRETS.c.name == name))
+    in_variables = TASKS.c.variables.contains(f'"secret_ref":"{name}"', autoescape=True)
     query = (
         select(TASKS.c.name.cast(Text))
-        .join(SPEC_SECRETS, SPEC_SECRETS.c.sha256 == TASKS.c.spec_sha256)
-        .where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None), SPEC_SECRETS.c.name == name)
+        .where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None), or_(in_spec, in_variables))
         .order_by(TASKS.c.name)
         .limit(limit)
     )

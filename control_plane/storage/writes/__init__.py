@@ -25,8 +25,10 @@ from control_plane.storage.writes.retention import (
 from control_plane.storage.writes.runners import disconnect_runners, insert_runner, save_runner
 from control_plane.storage.writes.runs import (
     append_events,
+    delete_run_secrets,
     insert_attempt,
     insert_run,
+    insert_run_secrets,
     insert_spec,
     prune_rejected,
     save_attempt,
@@ -47,7 +49,14 @@ from control_plane.storage.writes.server import (
     raise_setting,
     store_withheld,
 )
-from control_plane.storage.writes.tasks import delete_secret, insert_secret, insert_task, save_secret, save_task
+from control_plane.storage.writes.tasks import (
+    delete_secret,
+    delete_task,
+    insert_secret,
+    insert_task,
+    save_secret,
+    save_task,
+)
 
 __all__ = [
     "append_events",
@@ -56,11 +65,13 @@ __all__ = [
     "delete_join_tokens",
     "delete_project",
     "delete_request_ids",
+    "delete_run_secrets",
     "delete_runs",
     "delete_schedule",
     "delete_schedules_of_task",
     "delete_secret",
     "delete_setting",
+    "delete_task",
     "delete_unused_specs",
     "delete_unused_tasks",
     "disconnect_runners",
@@ -71,6 +82,7 @@ __all__ = [
     "insert_project",
     "insert_request",
     "insert_run",
+    "insert_run_secrets",
     "insert_runner",
     "insert_schedule",
     "insert_secret",

@@ -13,7 +13,16 @@ from control_plane.domain.project import Project
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import JOIN_TOKEN, PRINCIPAL, PROJECT, TOKEN
-from control_plane.storage.tables import FIRINGS, JOIN_TOKENS, PRINCIPALS, PROJECTS, REQUEST_IDS, TASKS, TOKENS
+from control_plane.storage.tables import (
+    FIRINGS,
+    JOIN_TOKENS,
+    PRINCIPALS,
+    PROJECTS,
+    REQUEST_IDS,
+    SCHEDULES,
+    TASKS,
+    TOKENS,
+)
 from control_plane.storage.writes.changes import compare_and_set
 
 _INSERT_REQUEST: Final = Prepared(insert(REQUEST_IDS))
@@ -42,6 +51,7 @@ def delete_project(connection: Connection, project_id: ProjectId) -> bool:
     """Deletes an empty project, with what nobody sees any more: deleted tasks, firings that made no run."""
     connection.execute(delete(FIRINGS).where(FIRINGS.c.project_id == project_id))
     gone = TASKS.c.deleted_at.is_not(None)
+    connection.execute(delete(SCHEDULES).where(SCHEDULES.c.project_id == project_id))
     connection.execute(delete(TASKS).where(TASKS.c.project_id == project_id, gone))
     return connection.execute(delete(PROJECTS).where(PROJECTS.c.id == project_id)).rowcount == 1
 

@@ -8,7 +8,17 @@ from sqlalchemy import Connection, delete, exists, func, select
 
 from control_plane.domain.ids import RunId
 from control_plane.storage.rows import to_us
-from control_plane.storage.tables import ATTEMPTS, FIRINGS, JOIN_TOKENS, REQUEST_IDS, RUN_EVENTS, RUNS, SPECS, TASKS
+from control_plane.storage.tables import (
+    ATTEMPTS,
+    FIRINGS,
+    JOIN_TOKENS,
+    REQUEST_IDS,
+    RUN_EVENTS,
+    RUNS,
+    SCHEDULES,
+    SPECS,
+    TASKS,
+)
 from control_plane.storage.writes.server import EVENTS_DELETED_TO, raise_setting
 
 
@@ -60,6 +70,7 @@ def delete_unused_tasks(connection: Connection, *, before: datetime, limit: int)
     )
     ids = [row[0] for row in connection.execute(unused)]
     if ids:
+        connection.execute(delete(SCHEDULES).where(SCHEDULES.c.task_id.in_(ids)))
         connection.execute(delete(TASKS).where(TASKS.c.id.in_(ids)))
     return len(ids)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -15,8 +15,9 @@ from control_plane.domain.run import Run
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
-from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUNS, SPEC_SECRETS, SPECS
+from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_MARKS, RUN_SECRETS, RUNS, SPEC_SECRETS, SPECS
 from control_plane.storage.writes.changes import compare_and_set
+from control_plane.storage.writes.marks import marks
 
 SHORT_ID_DIGITS: Final = 8
 
@@ -24,6 +25,7 @@ _SPEC_KNOWN = Prepared(select(SPECS.c.sha256).where(SPECS.c.sha256 == bindparam(
 _INSERT_SPEC = Prepared(insert(SPECS))
 _INSERT_SPEC_SECRETS = insert(SPEC_SECRETS)
 _INSERT_RUN = Prepared(insert(RUNS))
+_INSERT_MARK = Prepared(insert(RUN_MARKS))
 _PROJECT_OF_RUN = select(RUNS.c.project_id).where(RUNS.c.id == bindparam("run_id")).scalar_subquery()
 _INSERT_ATTEMPT = Prepared(
     insert(ATTEMPTS).values(
@@ -58,6 +60,19 @@ def insert_spec(
 
 def insert_run(connection: Connection, run: Run) -> None:
     _INSERT_RUN.run(connection, RUN.values(run, short_id=short_id(run.id)))
+    for key, value in marks(run.tags, run.options.labels):
+        _INSERT_MARK.run(connection, {"run_id": run.id, "key": key, "value": value})
+
+
+def insert_run_secrets(connection: Connection, run_id: RunId, sealed: Mapping[str, bytes]) -> None:
+    """The sealed values of sensitive variables that came with a run."""
+    rows = [{"run_id": run_id, "name": name, "sealed": sealed[name]} for name in sorted(sealed)]
+    if rows:
+        connection.execute(insert(RUN_SECRETS), rows)
+
+
+def delete_run_secrets(connection: Connection, run_id: RunId) -> None:
+    connection.execute(delete(RUN_SECRETS).where(RUN_SECRETS.c.run_id == run_id))
 
 
 def save_run(connection: Connection, old: Run, new: Run) -> bool:

@@ -12,22 +12,20 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_LIST = {"nullable": False, "server_default": "[]"}
-
 
 def upgrade() -> None:
-    op.add_column("tasks", sa.Column("variables", sa.Text(), **_LIST))
+    op.add_column("tasks", sa.Column("variables", sa.Text(), nullable=False, server_default="[]"))
     op.add_column("tasks", sa.Column("unknown_variables", sa.Text(), nullable=False, server_default="KEEP"))
     op.add_column(
         "tasks", sa.Column("allow_shell_substitution", sa.Boolean(), nullable=False, server_default=sa.false())
     )
-    op.add_column("tasks", sa.Column("allowed_overrides", sa.Text(), **_LIST))
+    op.add_column("tasks", sa.Column("allowed_overrides", sa.Text(), nullable=False, server_default="[]"))
     op.add_column("tasks", sa.Column("owner", sa.Text(), nullable=False, server_default=""))
     op.add_column("tasks", sa.Column("is_public", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("tasks", sa.Column("report", sa.Text(), nullable=False, server_default="{}"))
-    op.add_column("tasks", sa.Column("notifications", sa.Text(), **_LIST))
+    op.add_column("tasks", sa.Column("notifications", sa.Text(), nullable=False, server_default="[]"))
     op.add_column("runs", sa.Column("variables", sa.Text(), nullable=True))
-    op.add_column("runs", sa.Column("tags", sa.Text(), **_LIST))
+    op.add_column("runs", sa.Column("tags", sa.Text(), nullable=False, server_default="[]"))
     _create_marks("run_marks", "run_id", "runs")
     _create_marks("task_marks", "task_id", "tasks")
     op.create_index("ix_run_marks_key_value", "run_marks", ["key", "value", "run_id"], unique=False)

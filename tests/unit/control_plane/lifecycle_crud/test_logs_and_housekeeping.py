@@ -159,7 +159,7 @@ async def test_a_sweep_removes_what_is_old_and_nothing_else(stage: Stage) -> Non
     await projects.create(stage.house, stage.asking("r"), NewProject(name="web"))
     task = await tasks.create(stage.house, stage.caller, NewTask(project_id=stage.default.id, name="build", spec=SPEC))
     await tasks.delete(stage.house, stage.caller, task.id)
-    keep = Keep(request_ids_s=DAY_S, runs_s=30 * DAY_S, join_tokens_s=10 * DAY_S, firings_s=DAY_S)
+    keep = Keep(request_ids_s=DAY_S, runs_s=30 * DAY_S, join_tokens_s=10 * DAY_S, firings_s=DAY_S, tasks_s=20 * DAY_S)
     stage.clock.advance(29 * DAY_S)
     swept = await housekeeping.sweep(stage.house, keep)
     assert (swept.request_ids, swept.runs, swept.join_tokens, swept.tasks, swept.specs) == (1, 0, 1, 1, 1)

@@ -157,7 +157,11 @@ async def test_deleting_a_task_cancels_what_waits_and_keeps_history(stage: Stage
     found = await stage.house.database.read(partial(reads.run, run_id=kept.id))
     assert found is not None
     assert found.state is RunState.QUEUED
-    assert await stage.house.database.read(partial(reads.schedule, schedule_id=schedule.id)) is None
+    find = partial(reads.find_schedule, project_id=stage.default.id, id_or_name="nightly")
+    assert await stage.house.database.read(find) is None
+    stopped = await stage.house.database.read(partial(reads.schedule, schedule_id=schedule.id))
+    assert stopped is not None
+    assert (stopped.paused, stopped.next_fire_at) == (True, None)
     for verb in (tasks.update(stage.house, task.id, TaskChange()), tasks.delete(stage.house, stage.caller, task.id)):
         with pytest.raises(NotFound):
             await verb
