@@ -11,6 +11,7 @@ from control_plane.api.convert import decoded
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.mapping import seconds
+from control_plane.api.masks import wanted_fields
 from control_plane.api.pages import page_answer, page_request
 from control_plane.api.records import NEW_PRINCIPAL, PRINCIPAL, TOKEN
 from control_plane.auth.tokens import ENTROPY_BYTES, TokenKind, digest, mint
@@ -21,6 +22,7 @@ from control_plane.lifecycle import principals, tokens
 from control_plane.storage import reads
 
 EVERYBODY = "*"
+WRITABLE = ("admin", "project_ids")
 
 
 class AccessServicer(access_pb2_grpc.AccessServiceServicer):
@@ -36,6 +38,16 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         new = principals.NewPrincipal(kind=asked.kind, name=asked.name, admin=asked.admin, projects=asked.project_ids)
         made = await principals.create(self._desk.house, self._desk.caller(request.request_id), new)
         return PRINCIPAL.encode(made)
+
+    async def UpdatePrincipal(
+        self, request: access_pb2.UpdatePrincipalRequest, context: Context
+    ) -> access_pb2.Principal:
+        known = await self._desk.read(
+            partial(reads.the_principal, id_or_name=request.principal.id or request.principal.name)
+        )
+        updated = await principals.update(self._desk.house, known.id, _change(request))
+        self._desk.authenticator.forget()
+        return PRINCIPAL.encode(updated)
 
     async def ListPrincipals(
         self, request: access_pb2.ListPrincipalsRequest, context: Context
@@ -93,3 +105,15 @@ class AccessServicer(access_pb2_grpc.AccessServiceServicer):
         if id_or_name == EVERYBODY and self._desk.caller().principal.admin:
             return None
         return (await self._owner(id_or_name)).id
+
+
+def _change(request: access_pb2.UpdatePrincipalRequest) -> principals.PrincipalChange:
+    """Without a mask neither role nor projects change: nobody loses them by leaving a field out."""
+    paths, asked = request.update_mask.paths, request.principal
+    wanted = wanted_fields(paths, WRITABLE) if paths else frozenset[str]()
+    return principals.PrincipalChange(
+        name=request.new_name,
+        admin=asked.admin if "admin" in wanted else None,
+        projects=tuple(asked.project_ids) if "project_ids" in wanted else None,
+        disabled=request.disabled if request.HasField("disabled") else None,
+    )

@@ -64,7 +64,7 @@ class AskedPrincipal:
     project_ids: tuple[str, ...] = ()
 
 
-NEW_PRINCIPAL = Plan(AskedPrincipal, access_pb2.Principal, absent=frozenset({"id", "created_at"}))
+NEW_PRINCIPAL = Plan(AskedPrincipal, access_pb2.Principal, absent=frozenset({"id", "created_at", "disabled_at"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ RULES: Mapping[str, Rule] = {
     **_methods(_V1 + "ProjectService", Rule.ADMIN, "CreateProject", "UpdateProject", "DeleteProject"),
     # A caller's own tokens; others' are for admins, which the verbs check.
     **_methods(_V1 + "AccessService", Rule.MEMBER, "WhoAmI", "CreateToken", "ListTokens", "RevokeToken"),
-    **_methods(_V1 + "AccessService", Rule.ADMIN, "CreatePrincipal", "ListPrincipals"),
+    **_methods(_V1 + "AccessService", Rule.ADMIN, "CreatePrincipal", "UpdatePrincipal", "ListPrincipals"),
     **_methods(_V1 + "RunnerService", Rule.MEMBER, "GetRunner", "ListRunners"),
     **_methods(
         _V1 + "RunnerService",

@@ -30,6 +30,7 @@ OPTIONS = {
     "task.tags": "--tag",
     "task.labels": "--task-label",
     "principal.project_ids": "--grant-project",
+    "new_name": "--name",
     "allowed_projects": "--allow-project",
     "granted_labels": "--grant",
 }

@@ -82,7 +82,12 @@ TREE: dict[str, str | Noun] = {
         list="secrets:list_secrets",
         rm="secrets:remove",
     ),
-    "principal": Noun("Who may call.", create="tokens:create_principal", list="tokens:list_principals"),
+    "principal": Noun(
+        "Who may call.",
+        create="tokens:create_principal",
+        list="tokens:list_principals",
+        update="principals:update_principal",
+    ),
     "token": Noun(
         "API tokens of principals.", create="tokens:create", list="tokens:list_tokens", revoke="tokens:revoke"
     ),

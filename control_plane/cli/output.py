@@ -39,6 +39,7 @@ STATE_COLORS = {
     "connected": "green",
     "disconnected": "red",
     "revoked": "red",
+    "disabled": "red",
     "draining": "yellow",
     "active": "green",
     "paused": "yellow",

@@ -31,9 +31,10 @@ def get(inv: Invocation, runner: str) -> None:
     """Show a runner, what it has on its disk, and its warnings."""
     request = contract.runner_pb2.GetRunnerRequest(runner=runner)
     found = inv.client.call(inv.client.runners.GetRunner, request, repeatable=True)
-    inv.printer.one(found, RUNNER)
-    if inv.output == "table":
-        inv.printer.pairs(disk_lines(found))
+    if inv.output != "table":
+        inv.printer.one(found, RUNNER)
+    else:
+        inv.printer.pairs([*((line.title, line.cell(found)) for line in RUNNER.lines), *disk_lines(found)])
         for warning in found.warnings:
             inv.say(f"warning: {warning}")
 

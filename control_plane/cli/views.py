@@ -250,6 +250,7 @@ PRINCIPAL = View(
         Column("NAME", lambda principal: principal.name),
         Column("KIND", lambda principal: enum_word(principal, "kind").lower()),
         Column("ADMIN", lambda principal: yes_no(principal.admin)),
+        Column("STATE", lambda principal: State("disabled" if principal.HasField("disabled_at") else "active")),
         Column("PROJECTS", lambda principal: ",".join(principal.project_ids)),
         Column("CREATED", lambda principal: when(principal, "created_at")),
         Column("ID", lambda principal: principal.id),

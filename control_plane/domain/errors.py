@@ -55,6 +55,7 @@ class ErrorCode(StrEnum):
     TOKEN_INVALID = "TOKEN_INVALID"
     TOKEN_EXPIRED = "TOKEN_EXPIRED"
     TOKEN_REVOKED = "TOKEN_REVOKED"
+    PRINCIPAL_DISABLED = "PRINCIPAL_DISABLED"
     JOIN_TOKEN_INVALID = "JOIN_TOKEN_INVALID"
     SIGNATURE_INVALID = "SIGNATURE_INVALID"
     CREDENTIAL_EXPIRED = "CREDENTIAL_EXPIRED"
@@ -137,6 +138,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.TOKEN_INVALID: _E("UNAUTHENTICATED", 401, "The token is not valid."),
     _C.TOKEN_EXPIRED: _E("UNAUTHENTICATED", 401, "The token has expired."),
     _C.TOKEN_REVOKED: _E("UNAUTHENTICATED", 401, "The token was revoked."),
+    _C.PRINCIPAL_DISABLED: _E("UNAUTHENTICATED", 401, "The principal of this token is disabled."),
     _C.JOIN_TOKEN_INVALID: _E("UNAUTHENTICATED", 401, "The join token is not valid or has expired."),
     _C.SIGNATURE_INVALID: _E("UNAUTHENTICATED", 401, "The signature is not valid."),
     _C.CREDENTIAL_EXPIRED: _E("UNAUTHENTICATED", 401, "The runner's credential has expired."),

@@ -24,6 +24,8 @@ class Principal:
     admin: bool = False
     project_ids: tuple[ProjectId, ...] = ()
     created_at: datetime
+    # Its tokens open nothing since then.
+    disabled_at: datetime | None = None
 
     def may_use(self, project_id: ProjectId) -> bool:
         return self.admin or project_id in self.project_ids

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation
+from control_plane.domain.errors import AlreadyExists, ErrorCode, FailedPrecondition, FieldViolation, NotFound
 from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.names import check_name
 from control_plane.domain.principal import Caller, Principal, PrincipalKind, Token
 from control_plane.lifecycle import tokens
 from control_plane.lifecycle.house import House
-from control_plane.lifecycle.requests import once, refuse, request_id_violations
+from control_plane.lifecycle.requests import once, refuse, request_id_violations, require_saved
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
@@ -26,6 +26,16 @@ class NewPrincipal:
     name: str
     admin: bool = False
     projects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrincipalChange:
+    """What an admin changes of a principal; None, or an empty name: as it is. `projects` are ids or names."""
+
+    name: str = ""
+    admin: bool | None = None
+    projects: tuple[str, ...] | None = None
+    disabled: bool | None = None
 
 
 async def ensure_admin(house: House, secret_digest: str, note: str) -> Token:
@@ -74,6 +84,58 @@ async def create(house: House, caller: Caller, new: NewPrincipal) -> Principal:
         )
 
     return await house.database.write(body, name="principals.create")
+
+
+async def update(house: House, principal_id: PrincipalId, change: PrincipalChange) -> Principal:
+    """What it may do from now on; again is no error.
+
+    Raises NotFound, InvalidArgument with every offending field, AlreadyExists NAME_TAKEN, and FailedPrecondition
+    LAST_ADMIN where no token could administer any more.
+    """
+
+    def body(connection: Connection) -> Principal:
+        old = reads.principal(connection, principal_id)
+        if old is None:
+            raise NotFound(ErrorCode.PRINCIPAL_NOT_FOUND)
+        new = _changed(house, connection, old, change)
+        if new != old:
+            require_saved(writes.save_principal(connection, old, new))
+            _keep_an_admin(house, connection, old)
+        return new
+
+    return await house.database.write(body, name="principals.update", after=lambda _: house.watch.notify(tokens.TOPIC))
+
+
+def _changed(house: House, connection: Connection, old: Principal, change: PrincipalChange) -> Principal:
+    admin = old.admin if change.admin is None else change.admin
+    names: tuple[str, ...] = old.project_ids if change.projects is None else change.projects
+    if change.projects is None and admin:
+        names = ()
+    wrong = list(check_name(change.name, "new_name")) if change.name else []
+    if admin and names:
+        wrong.append(_violation("principal.project_ids", "must be empty for an admin, who may use all"))
+    if len(names) > _MOST_PROJECTS:
+        wrong.append(_violation("principal.project_ids", f"at most {_MOST_PROJECTS} projects, are {len(names)}"))
+    if old.name == ADMIN_NAME and (change.name or not admin or change.disabled):
+        wrong.append(_violation("principal", f'"{ADMIN_NAME}" stays as it is: the CLI on the server\'s host is it'))
+    project_ids, unknown = find_projects(connection, names, "principal.project_ids")
+    refuse(*wrong, *unknown)
+    name = change.name or old.name
+    if name != old.name and reads.find_principal(connection, name) is not None:
+        raise AlreadyExists(ErrorCode.NAME_TAKEN, f"There is a principal {name!r} already.")
+    disabled_at = old.disabled_at
+    if change.disabled is not None:
+        disabled_at = (old.disabled_at or house.clock.now()) if change.disabled else None
+    return replace(old, name=name, admin=admin, project_ids=project_ids, disabled_at=disabled_at)
+
+
+def _keep_an_admin(house: House, connection: Connection, old: Principal) -> None:
+    if old.admin and reads.usable_admin_tokens(connection, house.clock.now()) == 0:
+        raise FailedPrecondition(
+            ErrorCode.LAST_ADMIN,
+            "Only its tokens can administer this control plane.",
+            hint="Make another admin with a token first.",
+        )
 
 
 def find_projects(

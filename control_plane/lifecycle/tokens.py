@@ -95,13 +95,15 @@ async def revoke(house: House, token_id: TokenId) -> None:
 
 
 async def authenticate(house: House, secret_digest: str) -> Caller:
-    """Who has this token. Raises Unauthenticated TOKEN_INVALID, TOKEN_REVOKED or TOKEN_EXPIRED."""
+    """Who has this token. Raises Unauthenticated: TOKEN_INVALID, _REVOKED, _EXPIRED, PRINCIPAL_DISABLED."""
     token, principal = await house.database.read(partial(_find, secret_digest))
     now = house.clock.now()
     if token.revoked_at is not None:
         raise Unauthenticated(ErrorCode.TOKEN_REVOKED)
     if token.expires_at is not None and token.expires_at <= now:
         raise Unauthenticated(ErrorCode.TOKEN_EXPIRED)
+    if principal.disabled_at is not None:
+        raise Unauthenticated(ErrorCode.PRINCIPAL_DISABLED)
     if token.last_used_at is None or now - token.last_used_at >= timedelta(seconds=USE_WRITTEN_S):
         await _write_use(house, token.id)
     return Caller(principal=principal, token_id=token.id)

@@ -159,6 +159,7 @@ def usable_admin_tokens(connection: Connection, now: datetime) -> int:
         .join(PRINCIPALS, PRINCIPALS.c.id == TOKENS.c.principal_id)
         .where(
             PRINCIPALS.c.admin,
+            PRINCIPALS.c.disabled_at.is_(None),
             TOKENS.c.revoked_at.is_(None),
             or_(TOKENS.c.expires_at.is_(None), TOKENS.c.expires_at > to_us(now)),
         )

@@ -50,6 +50,7 @@ PRINCIPALS: Final = Table(
     text_("project_ids"),
     text_("created_by"),
     when_("created_at", nullable=False),
+    when_("disabled_at"),
 )
 
 TOKENS: Final = Table(

@@ -10,6 +10,7 @@ from control_plane.storage.writes.access import (
     insert_token,
     redeem_join_token,
     revoke_token,
+    save_principal,
     save_project,
     use_token,
 )
@@ -98,6 +99,7 @@ __all__ = [
     "redeem_join_token",
     "revoke_token",
     "save_attempt",
+    "save_principal",
     "save_project",
     "save_run",
     "save_runner",

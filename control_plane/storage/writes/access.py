@@ -60,6 +60,12 @@ def insert_principal(connection: Connection, principal: Principal, *, created_by
     connection.execute(insert(PRINCIPALS), PRINCIPAL.values(principal, created_by=created_by))
 
 
+def save_principal(connection: Connection, old: Principal, new: Principal) -> bool:
+    """Writes what differs while its name and role are the old one's."""
+    guards = {"id": old.id, "name": old.name, "admin": old.admin}
+    return compare_and_set(connection, PRINCIPALS, PRINCIPAL.changes(old, new), guards)
+
+
 def insert_token(connection: Connection, token: Token, *, created_by: str) -> None:
     connection.execute(insert(TOKENS), TOKEN.values(token, created_by=created_by))
 

@@ -107,6 +107,7 @@ async def test_what_is_for_admins_is_denied_to_others(server, doors):
         STREAM,
         "AccessService/CreatePrincipal",
         "AccessService/ListPrincipals",
+        "AccessService/UpdatePrincipal",
         "ProjectService/CreateProject",
         "ProjectService/DeleteProject",
         "ProjectService/UpdateProject",

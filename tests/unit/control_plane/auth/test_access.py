@@ -19,6 +19,7 @@ AccessService/CreateToken                - - y y
 AccessService/ListPrincipals             - - - y
 AccessService/ListTokens                 - - y y
 AccessService/RevokeToken                - - y y
+AccessService/UpdatePrincipal            - - - y
 AccessService/WhoAmI                     - - y y
 LogService/ReadLogs                      - - y y
 ProjectService/CreateProject             - - - y

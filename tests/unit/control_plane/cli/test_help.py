@@ -34,7 +34,7 @@ PROMISED = {
     "schedule": "create list get update delete pause resume trigger next",
     "project": "create list get update delete",
     "token": "create list revoke",
-    "principal": "create list",
+    "principal": "create list update",
     "secret": "set list rm",
     "runner": "list get drain resume revoke mark-lost join-token",
     "context": "list use set rm",

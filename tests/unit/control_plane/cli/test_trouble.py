@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import grpc
-from banksman.v1 import run_pb2, runner_pb2, schedule_pb2, session_pb2, spec_pb2, task_pb2
+from banksman.v1 import access_pb2, run_pb2, runner_pb2, schedule_pb2, session_pb2, spec_pb2, task_pb2
 
 from control_plane.cli.runners import question_of
 from tests.unit.control_plane.cli.console import banksman
@@ -95,3 +95,18 @@ def test_a_task_shows_its_environment_and_what_happens_after_a_bad_end() -> None
     assert "env\tSTAGE='a b' KEY=secret:DEPLOY" in shown
     assert "retry\tup to 3 attempts, after 10s (failed)" in shown
     assert "if its runner is lost\tretry after 10m" in shown
+
+
+def test_a_principal_is_changed_only_in_what_was_named() -> None:
+    made = access_pb2.Principal(id="p9", name="ci")
+    script = [("UpdatePrincipal", made)]
+    granted = banksman("principal", "update", "ci", "--grant-project", "web", "--no-admin", script=script)
+    wanted = access_pb2.UpdatePrincipalRequest(principal=access_pb2.Principal(name="ci", project_ids=["web"]))
+    wanted.update_mask.paths.extend(["admin", "project_ids"])
+    assert granted.calls[0].request == wanted
+    off = banksman("principal", "update", "ci", "--disable", script=script).calls[0].request
+    assert off == access_pb2.UpdatePrincipalRequest(principal=access_pb2.Principal(name="ci"), disabled=True)
+    renamed = banksman("principal", "update", "ci", "--name", "cd", script=script).calls[0].request
+    assert renamed == access_pb2.UpdatePrincipalRequest(principal=access_pb2.Principal(name="ci"), new_name="cd")
+    assert banksman("principal", "update", "ci").exit_code == 2
+    assert banksman("principal", "update", "ci", "--no-projects", "--grant-project", "web").exit_code == 2
