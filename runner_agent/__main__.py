@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = config.load(flags, os.environ)
         target_of(settings.server, insecure=settings.insecure)
         return _check(settings) if flags.command == "check" else _run(settings)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
     except BadConfig as error:
         return _fail("\n".join(f"{problem}." for problem in error.problems), EXIT_USAGE)
     except BadAddress as error:
@@ -74,13 +76,14 @@ def _parser() -> argparse.ArgumentParser:
 def _run(settings: Settings) -> int:
     telemetry.configure(level=settings.log_level, style=settings.log_style)
     stdin_text = sys.stdin.read(4_096) if settings.join_token_file == "-" else None
-    with _held_directory(settings) as state:
+    signals = app.Signals()
+    with _held_directory(settings, signals) as state:
+        if state is None:
+            return 0
         credential_file.load(settings.state_dir / credential_file.FILE_NAME)
         join_token = partial(config.read_join_token, settings, stdin_text)
         try:
-            asyncio.run(app.run_agent(settings, state, join_token))
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
+            asyncio.run(app.run_agent(settings, state, join_token, signals))
         except BaseExceptionGroup as group:
             for error in _leaves(group):
                 if isinstance(error, Refused):
@@ -92,9 +95,12 @@ def _run(settings: Settings) -> int:
 
 
 @contextlib.contextmanager
-def _held_directory(settings: Settings) -> Iterator[StateDirectory]:
-    """The state directory, ours alone. Raises StateDirectoryBusy, OSError."""
-    state = _take_over(settings.state_dir) if settings.handover else StateDirectory.open(settings.state_dir)
+def _held_directory(settings: Settings, signals: app.Signals) -> Iterator[StateDirectory | None]:
+    """The state directory, ours alone; None if we were told to leave meanwhile. Raises StateDirectoryBusy, OSError."""
+    state = _take_over(settings.state_dir, signals) if settings.handover else StateDirectory.open(settings.state_dir)
+    if state is None:
+        yield None
+        return
     try:
         pid = os.getpid()
         (settings.state_dir / _PID_FILE).write_text(f"{pid} {files.start_time(pid)}\n", encoding="ascii")
@@ -103,11 +109,11 @@ def _held_directory(settings: Settings) -> Iterator[StateDirectory]:
         state.close()
 
 
-def _take_over(state_dir: Path) -> StateDirectory:
-    """Ask the agent that is there to leave its runs to us, and wait until it has."""
+def _take_over(state_dir: Path, signals: app.Signals) -> StateDirectory | None:
+    """Ask the agent that is there to leave its runs to us, and wait until it has, or we are told to leave."""
     deadline = time.monotonic() + HANDOVER_S
     asked = False
-    while True:
+    while not signals.came:
         try:
             return StateDirectory.open(state_dir)
         except StateDirectoryBusy:
@@ -116,6 +122,7 @@ def _take_over(state_dir: Path) -> StateDirectory:
         if not asked:
             asked = _ask_to_leave(state_dir)
         time.sleep(0.05)
+    return None
 
 
 def _ask_to_leave(state_dir: Path) -> bool:

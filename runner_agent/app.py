@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 
 from runner_agent.clock import Clock, SystemClock
 from runner_agent.config import Settings
-from runner_agent.domain.events import HandoverRequested, LeaveRequested
+from runner_agent.domain.events import Event, HandoverRequested, LeaveRequested
 from runner_agent.domain.state import Identity, initial_state
 from runner_agent.execution import host
 from runner_agent.execution.attempts import Attempts
@@ -40,8 +41,45 @@ def agent_version() -> str:
         return "0"
 
 
+class Signals:
+    """What asks the agent to leave, from its first moment on: what comes before anybody can be told is kept."""
+
+    _EVENTS: Mapping[int, Event] = MappingProxyType(
+        {signal.SIGTERM: LeaveRequested(), signal.SIGINT: LeaveRequested(), signal.SIGUSR1: HandoverRequested()}
+    )
+
+    def __init__(self) -> None:
+        self._kept: list[int] = []
+        for number in self._EVENTS:
+            signal.signal(number, lambda number, _: self._kept.append(number))
+
+    @property
+    def came(self) -> bool:
+        """Whether the agent is to leave before it has begun."""
+        return bool(self._kept)
+
+    def tell(self, post: Callable[[Event], None]) -> None:
+        """Tell what has come, and from now on what comes."""
+        loop = asyncio.get_running_loop()
+        for number, event in self._EVENTS.items():
+            loop.add_signal_handler(number, post, event)
+        for number in self._kept:
+            post(self._EVENTS[number])
+
+    def ignore(self) -> None:
+        """For good: one that comes while we leave must not make a kill of a clean end."""
+        loop = asyncio.get_running_loop()
+        for number in self._EVENTS:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
+
 async def run_agent(
-    settings: Settings, state: StateDirectory, join_token: Callable[[], str], clock: Clock | None = None
+    settings: Settings,
+    state: StateDirectory,
+    join_token: Callable[[], str],
+    signals: Signals,
+    clock: Clock | None = None,
 ) -> None:
     """One agent's life. Raises Refused when the server will not have it, OSError for an unusable state directory."""
     clock = clock or SystemClock()
@@ -88,14 +126,14 @@ async def run_agent(
         boot_id=report.boot_id,
         base_env=base_environment(os.environ),
     )
-    # Last: whoever stops us before this leaves nothing behind, and from here on a signal is heard.
-    _listen_to_signals(reconciler)
+    signals.tell(reconciler.post_nowait)
+    # Last: what fails before this leaves nothing behind.
     try:
         await fork_servers.get()
     except TimeoutError:
         raise ForkServerGone("it does not answer in time") from None
     log.info("started", state_dir=str(settings.state_dir), server=settings.server, found=len(found))
-    await _live(reconciler, connection, room, found)
+    await _live(reconciler, connection, room, found, signals)
 
 
 def _own_name(settings: Settings, enrolment: Enrolment) -> str:
@@ -108,7 +146,9 @@ def _own_name(settings: Settings, enrolment: Enrolment) -> str:
     return known.name
 
 
-async def _live(reconciler: Reconciler, connection: Connection, room: Room, found: tuple[Found, ...]) -> None:
+async def _live(
+    reconciler: Reconciler, connection: Connection, room: Room, found: tuple[Found, ...], signals: Signals
+) -> None:
     """Run everything until the reconciler says that the agent may leave, or the connection that it must."""
     log = logger("agent")
     async with asyncio.TaskGroup() as attempt_tasks:
@@ -127,25 +167,10 @@ async def _live(reconciler: Reconciler, connection: Connection, room: Room, foun
                 for_good = leave.for_good
         finally:
             attempts.abandon()
-            _ignore_signals()
+            signals.ignore()
             if for_good:
                 # Also when the server refuses us: it leaves with its last shim, and the next agent starts another.
                 await room.fork_servers.retire()
-
-
-def _listen_to_signals(reconciler: Reconciler) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, reconciler.post_nowait, LeaveRequested())
-    loop.add_signal_handler(signal.SIGUSR1, reconciler.post_nowait, HandoverRequested())
-
-
-def _ignore_signals() -> None:
-    """For good: one that comes while we leave must not make a kill of a clean end."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _look_around(

@@ -22,7 +22,7 @@ SERVER = frozenset(
     | {f"server.{verb}.after_send" for verb in _SENT}
 )
 AGENT = frozenset(
-    {f"agent.start.{moment}" for moment in ("begun", "locked", "before_scan", "scanned", "ready")}
+    {f"agent.start.{moment}" for moment in ("begun", "waiting", "locked", "before_scan", "scanned", "ready")}
     | {f"agent.{word}.{moment}" for word in _SAID for moment in ("before_send", "after_send")}
     | {f"agent.{event}.heard" for event in _HEARD}
     | {f"agent.{message}.received" for message in _RECEIVED}

@@ -64,7 +64,7 @@ def install() -> None:
 
 
 def _in_start() -> None:
-    look_around, live = app._look_around, app._live
+    look_around, live, ask_to_leave = app._look_around, app._live, program._ask_to_leave
     opened = StateDirectory.open
 
     def locked(path: Path) -> StateDirectory:
@@ -82,6 +82,12 @@ def _in_start() -> None:
         reach("agent.start.ready")
         await live(*arguments)
 
+    def waiting(*arguments: Any) -> bool:
+        asked = ask_to_leave(*arguments)
+        reach("agent.start.waiting")
+        return asked
+
+    program._ask_to_leave = waiting
     program.StateDirectory.open = staticmethod(locked)
     app._look_around = looked
     app._live = lives

@@ -43,6 +43,31 @@ def test_an_agent_that_is_killed_while_it_starts_is_started_again(scene: Scene, 
     scene.expect_succeeded(told)
 
 
+@pytest.mark.parametrize("point", START[1:])
+def test_an_agent_that_is_told_to_leave_while_it_starts_leaves_well(scene: Scene, point: str) -> None:
+    told = scene.begun(steps=2, pieces=60)
+    scene.agent.kill_dash_nine()
+    scene.die(_order(point, "leave" if point == "start.scanned" else "term"), scene.agent.start)
+    assert scene.agent.wait(30) == 0, scene.agent.said()
+    scene.agent.start()
+    scene.expect_succeeded(told)
+
+
+def test_an_agent_that_is_told_to_leave_while_it_waits_for_its_place_disturbs_nobody(scene: Scene) -> None:
+    told = scene.told(steps=2)
+    scene.points.arm("agent.fork.after_order:pause", "agent.start.waiting:note")
+    scene.submit(told)
+    hit = scene.points.wait("agent.fork.after_order")
+    newer = scene.successor()
+    newer.start()
+    scene.points.wait("agent.start.waiting")
+    newer.send(signal.SIGTERM)
+    assert newer.wait(15) == 0, newer.said()
+    scene.points.go(hit)
+    scene.agent_returns(status=0)  # it had been asked before
+    scene.expect_succeeded(told)
+
+
 @pytest.mark.parametrize("point", FROZEN)
 def test_an_agent_that_is_frozen_past_its_lease_goes_on_with_its_run(hasty: Scene, point: str) -> None:
     told = hasty.told(steps=2)
