@@ -59,7 +59,12 @@ class SimAgent:
         self.left: Leave | None = None
         self.ready = False
         self._pauses = Connection(
-            server="", insecure=True, enrolment=None, host=None, clock=host.clock, chance=rng.random  # type: ignore[arg-type]
+            server="",
+            insecure=True,
+            enrolment=None,
+            host=None,
+            clock=host.clock,
+            chance=rng.random,  # type: ignore[arg-type]
         )
         self._control: deque[RunnerMessage] = deque()
         self._tick: Handle | None = None
@@ -270,4 +275,3 @@ class _Place:
 
     def __init__(self, notes: Any) -> None:
         self.notes = notes
-

@@ -131,7 +131,12 @@ class SimDatabase(Database):
     """One server's hold on the store. Latency and crashes lie between a verb's call, its commit and its answer."""
 
     def __init__(
-        self, store: Store, life: Life, latency_s: Callable[[], float], watcher: Watcher, monotonic_s: Callable[[], float]
+        self,
+        store: Store,
+        life: Life,
+        latency_s: Callable[[], float],
+        watcher: Watcher,
+        monotonic_s: Callable[[], float],
     ) -> None:
         self._store, self._life, self._latency_s, self._watcher = store, life, latency_s, watcher
         # Nothing is kept beside the database: there is no such directory.
@@ -183,6 +188,9 @@ class SimDatabase(Database):
         ready.extend(reversed(answers))
 
     async def read(self, body: Callable[[Connection], T]) -> T:
+        if self._writing:
+            # The writer's thread is about to be killed in its commit: nobody lives to see an answer.
+            await self._life.loop.create_future()
         with self._sim_connection.begin():
             return body(self._sim_connection)
 

@@ -167,7 +167,10 @@ class SimExecution:
 
         def fork() -> None:
             guard.point("fork server: forks a shim")
-            born.append(SimShim(self.host, self._dir(), program))
+            directory = self.host.dirs.get(self.where)
+            if directory is not None:
+                born.append(SimShim(self.host, directory, program))
+                born[0].life.later(30.0, _abandon, born[0])
 
         def hand_over() -> None:
             if not born or not born[0].life.alive:
@@ -190,7 +193,6 @@ class SimExecution:
                 self._done()
 
         guard.later(self.host.rng.uniform(0.001, 0.02), fork)
-        self.host.loop.schedule(self.host.loop.now + 30.0, _abandon, (born,), self.host.loop.god)
         self.agent.life.later(0.03, hand_over)
 
     def _follow(self, shim: SimShim) -> None:
@@ -287,7 +289,7 @@ class SimExecution:
         self.agent.forgotten(self)
 
 
-def _abandon(born: list[SimShim]) -> None:
+def _abandon(shim: SimShim) -> None:
     """A shim that nobody gave a start leaves."""
-    if born and born[0].life.alive and not hasattr(born[0], "state"):
-        born[0].leave_unused()
+    if not hasattr(shim, "state"):
+        shim.leave_unused()

@@ -39,7 +39,8 @@ class Program:
             lasts_s = None
         upto_s = longest_s if lasts_s is None else lasts_s
         output = tuple(
-            (rng.uniform(0.0, upto_s), rng.choice((20, 200, 3_000, 60_000))) for _ in range(rng.randrange(words["chunks"]))
+            (rng.uniform(0.0, upto_s), rng.choice((20, 200, 3_000, 60_000)))
+            for _ in range(rng.randrange(words["chunks"]))
         )
         stragglers = tuple(
             (rng.uniform(0.0, upto_s), rng.random() < 0.5, rng.random() < 0.5, rng.random() < 0.5, rng.uniform(1, 900))

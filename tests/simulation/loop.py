@@ -42,7 +42,7 @@ class Life:
                 while race and self.loop.ready:
                     self.loop._do(self.loop.ready.popleft())
                 self.loop.trace("crash", self.name, name)
-                self.loop.crash_points[name.split(":")[0]] = self.loop.crash_points.get(name.split(":")[0], 0) + 1
+                self.loop.crash_points[name] = self.loop.crash_points.get(name, 0) + 1
                 self.kill()
                 raise Crashed(name)
 
@@ -135,7 +135,7 @@ class SimLoop(asyncio.AbstractEventLoop):
     def _over(self, task: asyncio.Task[Any]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, Crashed):
-            self.errors.append(f"{task.get_name()}: {error!r} at {_where(error)}")
+            self.errors.append(f"{task.get_name()}: {error!r} at {where(error)}")
 
     def run_until(self, end: float) -> None:
         """Let time pass up to `end`."""
@@ -245,7 +245,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.errors.append(f"{context.get('message')}: {context.get('exception')!r}")
 
 
-def _where(error: BaseException) -> str:
+def where(error: BaseException) -> str:
     """The innermost lines of a traceback."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return " < ".join(f"{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in reversed(frames))

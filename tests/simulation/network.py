@@ -43,8 +43,14 @@ class Network:
         self.links: dict[str, Link] = {}
         self.server: SimServer | None = None
         self.wires: list[Wire] = []
+        # For people who read one seed's story.
+        self.tell: Callable[..., None] | None = None
         self.acks: Callable[[agent_words.LogAck | agent_words.Verdict], None] = lambda ack: None
         self.sent = 0
+
+    def note(self, way: str, host: str, message: Any) -> None:
+        if self.tell is not None:
+            self.tell(way, host, brief(message))
 
     def link(self, name: str) -> Link:
         return self.links.setdefault(name, Link())
@@ -63,7 +69,8 @@ class Network:
 
     def _connected(self, wire: Wire) -> None:
         if not wire.server.life.alive:
-            self.wires.remove(wire)
+            if wire in self.wires:
+                self.wires.remove(wire)
             wire.agent.refused()
             return
         wire.server.life.later(0.0, wire.server.serve, wire)
@@ -127,6 +134,7 @@ class Wire:
 
     def _arrive_at_server(self, message: agent_words.RunnerMessage | None) -> None:
         life = self.server.life
+        self.network.note("->", self.agent.host.name, message)
         if life.alive and not self.to_server_closed:
             if message is None:
                 self.to_server_closed = True
@@ -136,6 +144,7 @@ class Wire:
 
     def _arrive_at_agent(self, message: server_words.ToRunner | None) -> None:
         life = self.agent.life
+        self.network.note("<-", self.agent.host.name, message)
         if not life.alive or self.to_agent_closed:
             return
         if message is None:
@@ -197,3 +206,25 @@ def to_agent_words(message: server_words.ToRunner) -> agent_words.ServerMessage:
     if isinstance(message, server_words.HeartbeatAck) and not message.verdicts:
         return agent_words.HeartbeatAck(seq=message.seq, next_interval_s=message.next_interval_s)
     return from_wire(to_runner(message))
+
+
+def brief(message: Any) -> str:
+    """A message in one line."""
+    if message is None:
+        return "(end of stream)"
+    words = [type(message).__name__]
+    key = getattr(message, "key", None)
+    if key is not None:
+        words.append(f"{key.run_id[-6:]}.{key.lease_epoch & 0xFFFF}")
+    for name in ("seq", "offset", "committed_offset", "phase", "reason", "reject", "accept"):
+        if hasattr(message, name):
+            words.append(f"{name}={getattr(message, name)}")
+    if hasattr(message, "exit") and message.exit is not None:
+        words.append(f"{message.exit.outcome} end={message.exit.final_offset}")
+    for entry in (*getattr(message, "held", ()), *getattr(message, "inventory", ())):
+        over = "" if entry.exit is None else f" {entry.exit.outcome}"
+        words.append(f"[{entry.key.run_id[-6:]}.{entry.key.lease_epoch & 0xFFFF} {entry.phase}{over}]")
+    for verdict in getattr(message, "verdicts", ()):
+        renewed = "+" if verdict.renewed else ""
+        words.append(f"[{verdict.key.run_id[-6:]}.{verdict.key.lease_epoch & 0xFFFF} {verdict.kind}{renewed}]")
+    return " ".join(str(word) for word in words)

@@ -29,7 +29,7 @@ from tests.fakes.log_store import MemoryLogStore
 from tests.fakes.world import PlainVault
 from tests.simulation.clocks import ServerClock
 from tests.simulation.database import SimDatabase, Store, Watcher
-from tests.simulation.loop import Life, SimLoop
+from tests.simulation.loop import Life, SimLoop, where
 
 if TYPE_CHECKING:
     from tests.simulation.network import Network, Wire
@@ -119,8 +119,8 @@ class SimServer:
             while True:
                 try:
                     pause_s: float | None = await self.dispatcher.round()
-                except Exception:  # noqa: BLE001 - as the product's loop does it
-                    self.loop.errors.append("a round of dispatch failed")
+                except Exception as error:  # noqa: BLE001 - as the product's loop does it
+                    self.loop.errors.append(f"a round of dispatch failed: {error!r} at {where(error)}")
                     pause_s = AFTER_TROUBLE_S
                 if not self._waiting():
                     pause_s = None

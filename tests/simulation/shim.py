@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 from runner_agent.shim import attempt_files, orders
 from runner_agent.shim.decisions import decide, next_wake_ns
