@@ -1,7 +1,7 @@
 """A campaign of kills: one house under steady traffic, in which agent or server dies at one named phase after another.
 
 `Traffic` keeps runs going (short and long, deaf, with tails, failing, scheduled), reads each log when it has settled,
-and looks at some in between. `Campaign` arms one order after the other, waits until it has struck, and starts what died.
+and looks at some in between. `Campaign` arms one order after another, waits until it has struck, starts what died.
 """
 
 from __future__ import annotations
