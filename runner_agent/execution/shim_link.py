@@ -283,8 +283,8 @@ class ForkServer:
 
 def _spawn_environment() -> dict[str, str]:
     """No credential of the agent's may reach a process above the runs."""
-    kept = ("PATH", "BANKSMAN_FAILPOINT")
-    return {"LANG": "C.UTF-8", **{name: os.environ[name] for name in kept if name in os.environ}}
+    path = os.environ.get("PATH")
+    return {"LANG": "C.UTF-8"} if path is None else {"LANG": "C.UTF-8", "PATH": path}
 
 
 @functools.cache

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import json
 import os
-import signal
 import zlib
 from dataclasses import dataclass
 
@@ -169,12 +168,6 @@ def start_time(pid: int) -> int | None:
     """When `pid` was started (clock ticks since boot); with the boot id it tells a process from a later namesake."""
     stat = process_stat(pid)
     return None if stat is None else stat.start_time
-
-
-def failpoint(name: str) -> None:
-    """Die here, as by SIGKILL, if BANKSMAN_FAILPOINT names this point: for tests of crashes."""
-    if os.environ.get("BANKSMAN_FAILPOINT") == name:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def disk_is_full(error: OSError) -> bool:

@@ -40,7 +40,6 @@ def serve(connection: socket.socket, place: attempt_files.Place, starter: Starte
         become_subreaper()
         starter = Starter.fork(use_cgroups=place.use_cgroups, oom_score=place.oom_score)
     lock = files.try_lock("lock")
-    files.failpoint("shim.locked")
     body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid()}
     connection.setblocking(True)
     connection.settimeout(START_TIMEOUT_S)

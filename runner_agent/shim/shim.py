@@ -101,7 +101,6 @@ class Shim:
 
     def _prepare(self) -> None:
         files.write_once(".", "spec", attempt_files.encode_spec(self._start), sync=False)
-        files.failpoint("shim.spec_stored")
         files.reserve(".")
         self.peers.listen(protocol.CONTROL_SOCKET)
         verbs = RunVerbs(add_mask=self._needles.add, progress=self._progress, result=self._take_result)
@@ -152,7 +151,6 @@ class Shim:
                 self._store_identity(order)
             case orders.ReleaseChild() if self._streams is not None:
                 self._streams.release()
-                files.failpoint("shim.released")
             case orders.AbandonChild() if self._streams is not None:
                 self._streams.abandon()
             case orders.SignalTree():
@@ -185,7 +183,6 @@ class Shim:
         except OSError as error:
             self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
             return
-        files.failpoint("shim.child_forked")
         self._cgroup = starter.cgroup
         self._streams = streams = starter.streams
         streams.instruct(
@@ -212,7 +209,6 @@ class Shim:
         except OSError as error:
             self._hear(IdentityStored(stored=False, message=f"the attempt's identity could not be stored: {error}"))
             return
-        files.failpoint("shim.identity_stored")
         self._hear(IdentityStored())
 
     def _on_status(self, report: bytes) -> None:
@@ -303,9 +299,7 @@ class Shim:
             usage=self._meter.usage(),
             result=self._result,
         )
-        files.failpoint("shim.before_exit_record")
         self._store_exit(record)
-        files.failpoint("shim.exit_stored")
         self.peers.spooled(offset)
         self.peers.tell(Exited(record=record))
         deadline_ns = _boottime_ns() + int(LAST_WORDS_S * NS)

@@ -188,15 +188,20 @@ def _in_fork_server() -> None:
     execute, environment = asyncio.create_subprocess_exec, shim_link._spawn_environment
 
     async def executed(*words: Any, **options: Any) -> Any:
-        changed = [word.replace(_PRODUCT, _WITH_POINTS) if isinstance(word, str) else word for word in words]
-        return await execute(*changed, **options)
-
-    def with_points() -> dict[str, str]:
-        kept = {name: os.environ[name] for name in (ORDERS, DIRECTORY, IDLE) if name in os.environ}
-        return {**environment(), **kept}
+        return await execute(*with_points(words), **options)
 
     asyncio.create_subprocess_exec = executed
-    shim_link._spawn_environment = with_points
+    shim_link._spawn_environment = lambda: {**environment(), **orders()}
+
+
+def with_points(words: Sequence[Any]) -> list[Any]:
+    """The command line that starts a fork server with points, made of the one that starts the product's."""
+    return [word.replace(_PRODUCT, _WITH_POINTS) if isinstance(word, str) else word for word in words]
+
+
+def orders() -> dict[str, str]:
+    """What a fork server needs of our environment to have points."""
+    return {name: os.environ[name] for name in (ORDERS, DIRECTORY, IDLE) if name in os.environ}
 
 
 def run(arguments: Sequence[str] | None = None) -> int:

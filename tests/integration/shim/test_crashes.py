@@ -30,6 +30,8 @@ from runner_agent.execution.shim_link import (
 )
 from runner_agent.shim import attempt_files, codec, files, protocol, tree
 from runner_agent.shim.cgroups import own_cgroup
+from tests.failpoints.control import Failpoints
+from tests.failpoints.inside import arm_fork_servers
 from tests.integration.shim import trees
 from tests.integration.shim.host import Host, Run, end_fork_server, is_alive, python, shell, step
 from tests.waiting import wait_for
@@ -233,21 +235,23 @@ async def test_an_attempt_starts_once(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failpoint", "standing", "outcome"),
+    ("point", "standing", "outcome"),
     [
         ("shim.locked", Standing.ACCEPTED, None),
-        ("shim.spec_stored", Standing.EXITED, Outcome.NOT_STARTED),
-        ("shim.child_forked", Standing.EXITED, Outcome.NOT_STARTED),
-        ("shim.identity_stored", Standing.EXITED, Outcome.SHIM_DIED),
-        ("shim.released", Standing.EXITED, Outcome.SHIM_DIED),
-        ("shim.before_exit_record", Standing.EXITED, Outcome.SHIM_DIED),
-        ("shim.exit_stored", Standing.EXITED, Outcome.ENDED_WELL),
+        ("shim.spec.stored", Standing.EXITED, Outcome.NOT_STARTED),
+        ("shim.child.forked", Standing.EXITED, Outcome.NOT_STARTED),
+        ("shim.identity.stored", Standing.EXITED, Outcome.SHIM_DIED),
+        ("shim.child.released", Standing.EXITED, Outcome.SHIM_DIED),
+        ("shim.exit.before_write", Standing.EXITED, Outcome.SHIM_DIED),
+        ("shim.exit.stored", Standing.EXITED, Outcome.ENDED_WELL),
     ],
 )
 async def test_a_shim_may_die_at_any_point(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failpoint: str, standing: Standing, outcome: Outcome | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, standing: Standing, outcome: Outcome | None
 ) -> None:
-    monkeypatch.setenv("BANKSMAN_FAILPOINT", failpoint)
+    points = Failpoints(tmp_path / "points")
+    arm_fork_servers(monkeypatch, points)
+    points.arm(f"{point}:kill")
     state = StateDirectory.open(tmp_path / "state")
     fork_server = await ForkServer.connect_or_spawn(state.path)
     touched = tmp_path / "touched"
@@ -257,20 +261,20 @@ async def test_a_shim_may_die_at_any_point(
         try:
             link = await fork_server.start(directory, start)
         except ConnectionError:
-            assert failpoint in ("shim.locked", "shim.spec_stored")
+            assert point in ("shim.locked", "shim.spec.stored")
         else:
             events = [event async for event in link.events()]
             assert isinstance(events[-1], ShimGone)
             link.close()
+        assert [hit.point for hit in points.hits()] == [point]
         entry = await asyncio.to_thread(state.settle, "run", 3, patience_s=10)
         assert (entry.standing, entry.details) == (standing, {"slots": 2})
         if outcome is not None:
             assert entry.record is not None
             assert (entry.record.outcome, entry.record.tree_empty) == (outcome, True)
-        if outcome in (None, Outcome.NOT_STARTED) or failpoint == "shim.identity_stored":
+        if outcome in (None, Outcome.NOT_STARTED) or point == "shim.identity.stored":
             assert not touched.exists()
         if outcome is None:  # the Assignment comes again
-            monkeypatch.delenv("BANKSMAN_FAILPOINT")
             await fork_server.retire()
             again = await ForkServer.connect_or_spawn(state.path)
             link = await again.start(directory, start)
