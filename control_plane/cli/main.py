@@ -38,7 +38,9 @@ TREE: dict[str, str | Noun] = {
         list="tasks:list_tasks",
         get="tasks:get",
         update="tasks:update",
-        delete="tasks:delete",
+        delete="task_verbs:delete",
+        undelete="task_verbs:undelete",
+        purge="task_verbs:purge",
         run="run_exec:run_task",
     ),
     "schedule": Noun(

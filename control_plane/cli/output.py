@@ -43,6 +43,7 @@ STATE_COLORS = {
     "draining": "yellow",
     "active": "green",
     "paused": "yellow",
+    "deleted": "red",
 }
 
 

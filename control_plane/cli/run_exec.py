@@ -16,9 +16,12 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode
 from control_plane.cli.following import end_line, follow_run
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.override_options import NAMES as OVERRIDING
+from control_plane.cli.override_options import override, override_options
 from control_plane.cli.plain import plain
 from control_plane.cli.spec_options import SpecOptions, assign, build_spec, spec_options
 from control_plane.cli.times import parse_time
+from control_plane.cli.variable_options import give, give_values, giving_options
 from control_plane.cli.views import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,6 +34,7 @@ propagate_option = click.option("--propagate-exit-code", is_flag=True, help="End
 
 def run_options(function: F) -> F:
     """Options of one run beside its spec."""
+    function = giving_options(function)
     for option in (
         click.option("--deadline", metavar="TIME", help="Its latest end with queue and retries: 2h, or a time."),
         click.option("--not-before", metavar="TIME", help="Earliest start: 10m, or a time."),
@@ -42,9 +46,16 @@ def run_options(function: F) -> F:
 
 
 def build_options(
-    inv: Invocation, title: str | None, meta: tuple[str, ...], not_before: str | None, deadline: str | None
+    inv: Invocation,
+    title: str | None,
+    meta: tuple[str, ...],
+    not_before: str | None,
+    deadline: str | None,
+    var: tuple[str, ...],
+    sensitive_var: tuple[str, ...],
 ) -> contract.run_pb2.RunOptions:
     options = contract.run_pb2.RunOptions()
+    give(inv, options, var, sensitive_var)
     if title is not None:
         assign(options, "title", title)
     options.trigger_metadata.update(key_values(meta, "--meta"))
@@ -113,9 +124,16 @@ def title_of(given: SpecOptions) -> str:
     return text if len(text) <= TITLE_LENGTH else text[: TITLE_LENGTH - 1] + "…"
 
 
-@command("run", examples=("banksman task run nightly --follow", "banksman task run build --title 'after the fix'"))
+@command(
+    "run",
+    examples=(
+        "banksman task run nightly --follow",
+        "banksman task run deploy --var stage=live --title 'after the fix'",
+    ),
+)
 @click.argument("task", shell_complete=complete_tasks)
 @run_options
+@override_options
 @click.option("--priority", type=int, metavar="N", help="Wins over the task's own.")
 @propagate_option
 @wait_option
@@ -131,7 +149,9 @@ def run_task(
 ) -> int:
     """Run a task now."""
     check_following(follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
+    changes = {name: about.pop(name) for name in OVERRIDING}
     options = build_options(inv, **about)
+    override(inv, options, changes)
     if priority is not None:
         assign(options, "priority", priority)
     request = contract.task_pb2.RunTaskRequest(
@@ -144,6 +164,7 @@ def run_task(
 @command("retry", examples=("banksman run retry @last --follow",))
 @click.argument("run", shell_complete=complete_runs)
 @click.option("--use-newest-spec", is_flag=True, help="Take the task as it is now, not as the run had it.")
+@click.option("--var", multiple=True, metavar="NAME=VALUE", help="Instead of the old run's value; repeatable.")
 @propagate_option
 @wait_option
 @follow_option
@@ -151,6 +172,7 @@ def retry_run(
     inv: Invocation,
     run: str,
     use_newest_spec: bool,
+    var: tuple[str, ...],
     follow: bool,
     wait_timeout: float | None,
     propagate_exit_code: bool,
@@ -160,6 +182,7 @@ def retry_run(
     request = contract.run_pb2.RetryRunRequest(
         run=run, project=inv.project, use_newest_spec=use_newest_spec, request_id=new_request_id()
     )
+    give_values(request.variables, var)
     fresh = inv.client.call(inv.client.runs.RetryRun, request, repeatable=True)
     return started(inv, fresh, follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
 

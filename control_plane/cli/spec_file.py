@@ -23,10 +23,27 @@ DURATIONS = {
     "backoff",
     "backoff_cap",
     "lost_after",
+    "every",
 }
 COMMAND_FIELDS = ("argv", "script", "interpreter", "working_directory", "stdin", "success_exit_codes")
-PREFIXES = {"kind": "STEP_KIND_", "operator": "SELECTOR_OPERATOR_", "on_lost": "ON_LOST_"}
-WRITABLE = ("name", "description", "spec", "labels", "tags", "active", "etag")
+PREFIXES = {
+    "kind": "STEP_KIND_",
+    "operator": "SELECTOR_OPERATOR_",
+    "on_lost": "ON_LOST_",
+    "type": "AGENT_TYPE_",
+    "mode": "AGENT_MODE_",
+    "unknown_variables": "UNKNOWN_VARIABLES_",
+    "formats": "REPORT_FORMAT_",
+    "events": "NOTIFICATION_EVENT_",
+    "overlap": "OVERLAP_POLICY_",
+    "catch_up": "CATCH_UP_POLICY_",
+}
+WRITABLE = (
+    *("name", "description", "spec", "labels", "tags", "active", "etag", "variables", "owner", "is_public"),
+    *("schedules", "report", "notifications", "unknown_variables", "allow_shell_substitution", "allowed_overrides"),
+)
+# Beside them a file is a task, also without a spec.
+OF_A_TASK = set(WRITABLE) - {"name", "spec", "labels"}
 Data = dict[str, Any]
 
 
@@ -36,12 +53,14 @@ def read_task_file(path: str) -> tuple[contract.task_pb2.Task, set[str]]:
     Output-only fields, as `task get -o yaml` prints them, are left out. Raises CliError that says what is wrong.
     """
     data = load(path)
-    if "spec" not in data and not (set(data) & {"description", "tags", "active", "etag"}):
+    if "spec" not in data and not (set(data) & OF_A_TASK):
         data = {"spec": data}
     unknown = set(data) - set(contract.task_pb2.Task.DESCRIPTOR.fields_by_name)
     if unknown:
         raise CliError(f"{path} has fields that a task does not have: {', '.join(sorted(map(str, unknown)))}")
     data = {name: value for name, value in data.items() if name in WRITABLE}
+    for name in set(data) - {"spec", "labels"}:
+        data[name] = field_value(path, name, data[name])
     if "spec" in data:
         data["spec"] = whole_spec(path, data["spec"])
     task = contract.task_pb2.Task()
@@ -104,6 +123,12 @@ def field_value(path: str, name: str, value: Any) -> Any:
     if name in PREFIXES and isinstance(value, str):
         word = value.upper()
         return word if word.startswith(PREFIXES[name]) else PREFIXES[name] + word
+    if name in PREFIXES and isinstance(value, list):
+        return [field_value(path, name, item) for item in value]
+    if name == "variables" and isinstance(value, dict):
+        return [task_variable(path, key, given) for key, given in value.items()]
+    if name == "options" and isinstance(value, dict):
+        return {str(key): scalar(given) for key, given in value.items()}
     if name == "env" and isinstance(value, dict):
         return [variable(key, given) for key, given in value.items()]
     if name == "selectors" and isinstance(value, dict):
@@ -120,6 +145,16 @@ def variable(name: Any, given: Any) -> Data:
     if isinstance(given, dict) and set(given) == {"secret"}:
         return {"name": str(name), "secret_ref": str(given["secret"])}
     return {"name": str(name), "value": scalar(given)}
+
+
+def task_variable(path: str, name: Any, given: Any) -> Data:
+    """NAME: default, NAME: {secret: SECRET}, or NAME with the contract's own fields."""
+    if not isinstance(given, dict):
+        return {"name": str(name), **({} if given is None else {"default_value": given})}
+    fields = {("secret_ref" if key == "secret" else str(key)): value for key, value in given.items()}
+    if "default" in fields:
+        fields["default_value"] = fields.pop("default")
+    return {"name": str(name), **fields}
 
 
 def selector(key: Any, given: Any) -> Data:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from control_plane.cli import contract
 from control_plane.cli.client import new_request_id
-from control_plane.cli.commands import command, confirm, key_values, yes_option
+from control_plane.cli.commands import command
 from control_plane.cli.completing import complete_tasks
 from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.people import name_maker
+from control_plane.cli.schedules import rule_options, set_rule
 from control_plane.cli.spec_file import read_task_file
 from control_plane.cli.spec_options import SpecOptions, assign, build_spec, spec_options
-from control_plane.cli.views import TASK
+from control_plane.cli.task_options import change, task_options
+from control_plane.cli.task_views import TASK
 
 file_option = click.option("-f", "--file", metavar="FILE", help="YAML or JSON of a task or a spec; - is stdin.")
-description_option = click.option("--description", metavar="TEXT", help="What it is for.")
-tag_option = click.option("--tag", multiple=True, metavar="TAG", help="Tag; repeatable.")
-task_label_option = click.option("--task-label", multiple=True, metavar="K=V", help="Label of the task itself.")
 
 
 @command(
@@ -26,26 +27,17 @@ task_label_option = click.option("--task-label", multiple=True, metavar="K=V", h
     context_settings={"allow_interspersed_args": True},
     examples=(
         "banksman task create build --label os=linux --timeout 30m -- make all",
-        "banksman task create nightly -f nightly.yaml",
+        "banksman task create deploy --var stage=test --public -- ./deploy.sh '{{ stage }}'",
+        "banksman task create nightly --cron '0 3 * * *' -f nightly.yaml",
     ),
 )
 @click.argument("name")
 @file_option
-@description_option
-@tag_option
-@task_label_option
+@task_options
 @click.option("--inactive", is_flag=True, help="Not to be run yet.")
+@rule_options
 @spec_options
-def create(
-    inv: Invocation,
-    name: str,
-    file: str | None,
-    description: str | None,
-    tag: tuple[str, ...],
-    task_label: tuple[str, ...],
-    inactive: bool,
-    given: SpecOptions,
-) -> None:
+def create(inv: Invocation, name: str, file: str | None, inactive: bool, given: SpecOptions, **about: Any) -> None:
     """Save a task, from a command line or a file."""
     task = contract.task_pb2.Task(active=True)
     if file is not None:
@@ -53,9 +45,12 @@ def create(
         task.active = task.active if "active" in fields else True
         task.ClearField("etag")
     assign(task, "name", name)
-    change(task, description, tag, task_label)
+    change(task, about)
+    schedule = contract.schedule_pb2.Schedule()
+    if set_rule(inv, schedule, about):
+        task.schedules.append(schedule)
     task.spec.CopyFrom(build_spec(inv, given, task.spec))
-    if not task.spec.steps:
+    if not task.spec.steps and not task.spec.HasField("coding_agent"):
         raise CliError("there is nothing to run", next_command=f"banksman task create {name} -- CMD...")
     if inactive:
         task.active = False
@@ -73,44 +68,44 @@ def show(inv: Invocation, task: contract.task_pb2.Task, what: str) -> None:
         inv.printer.write(task.id)
 
 
-def change(
-    task: contract.task_pb2.Task, description: str | None, tags: tuple[str, ...], labels: tuple[str, ...]
-) -> list[str]:
-    """Set what was given; the names of those fields."""
-    changed = []
-    if description is not None:
-        assign(task, "description", description)
-        changed.append("description")
-    if tags:
-        task.tags[:] = tags
-        changed.append("tags")
-    if labels:
-        task.labels.clear()
-        task.labels.update(key_values(labels, "--task-label"))
-        changed.append("labels")
-    return changed
-
-
-@command("list", examples=("banksman task list", "banksman task list --prefix night -o name"))
+@command(
+    "list",
+    examples=(
+        "banksman task list --tag nightly",
+        "banksman task list --filter 'scheduled = true AND NOT owner = ann' -o name",
+    ),
+)
 @click.option("--prefix", default="", help="Names that begin with this.")
+@click.option("--filter", "text", default="", metavar="FILTER", help="Such as: tag : nightly AND active = true.")
+@click.option("--tag", multiple=True, metavar="TAG", help="With this tag; repeatable.")
+@click.option("--deleted", is_flag=True, help="Deleted ones too.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many.")
-def list_tasks(inv: Invocation, prefix: str, limit: int | None) -> None:
-    """List the project's tasks."""
-    request = contract.task_pb2.ListTasksRequest(project=inv.project, name_prefix=prefix)
+def list_tasks(inv: Invocation, prefix: str, text: str, tag: tuple[str, ...], deleted: bool, limit: int | None) -> None:
+    """List the project's tasks: your own and public ones."""
+    request = contract.task_pb2.ListTasksRequest(project=inv.project, name_prefix=prefix, show_deleted=deleted)
+    assign(request, "filter", with_tags(text, tag))
     found = inv.client.pages(inv.client.tasks.ListTasks, request, lambda page: page.tasks, limit=limit)
     inv.printer.rows(found, TASK)
 
 
-def fetch(inv: Invocation, name: str) -> contract.task_pb2.Task:
-    request = contract.task_pb2.GetTaskRequest(project=inv.project, task=name)
+def with_tags(text: str, tags: tuple[str, ...]) -> str:
+    """A filter that wants these tags too."""
+    quoted = ('"' + tag.replace("\\", "\\\\").replace('"', '\\"') + '"' for tag in tags)
+    parts = [*([f"({text})"] if text.strip() else []), *(f"tag : {tag}" for tag in quoted)]
+    return " AND ".join(parts)
+
+
+def fetch(inv: Invocation, name: str, *, deleted: bool = False) -> contract.task_pb2.Task:
+    request = contract.task_pb2.GetTaskRequest(project=inv.project, task=name, show_deleted=deleted)
     return inv.client.call(inv.client.tasks.GetTask, request, repeatable=True)
 
 
 @command("get", examples=("banksman task get build", "banksman task get build -o yaml > build.yaml"))
 @click.argument("task", shell_complete=complete_tasks)
-def get(inv: Invocation, task: str) -> None:
+@click.option("--deleted", is_flag=True, help="Also if it was deleted.")
+def get(inv: Invocation, task: str, deleted: bool) -> None:
     """Show a task; as YAML it can be edited and given back to update."""
-    found = fetch(inv, task)
+    found = fetch(inv, task, deleted=deleted)
     name_maker(inv, found)
     inv.printer.one(found, TASK)
 
@@ -121,9 +116,7 @@ def get(inv: Invocation, task: str) -> None:
 )
 @click.argument("task", shell_complete=complete_tasks)
 @file_option
-@description_option
-@tag_option
-@task_label_option
+@task_options
 @click.option("--name", metavar="NAME", help="New name.")
 @click.option("--active/--inactive", default=None, help="Whether it may be run.")
 @spec_options
@@ -131,12 +124,10 @@ def update(
     inv: Invocation,
     task: str,
     file: str | None,
-    description: str | None,
-    tag: tuple[str, ...],
-    task_label: tuple[str, ...],
     name: str | None,
     active: bool | None,
     given: SpecOptions,
+    **about: Any,
 ) -> None:
     """Change a task; what is not given stays. Refused when somebody else changed it meanwhile."""
     stored = fetch(inv, task)
@@ -148,8 +139,8 @@ def update(
         for field in fields:
             fresh.ClearField(field)  # type: ignore[arg-type]
         fresh.MergeFrom(read)
-        mask |= fields
-    mask.update(change(fresh, description, tag, task_label))
+        mask |= fields - {"schedules"}
+    mask.update(change(fresh, about))
     if name is not None:
         assign(fresh, "name", name)
         mask.add("name")
@@ -167,14 +158,3 @@ def update(
     request.update_mask.paths.extend(sorted(mask))
     updated = inv.client.call(inv.client.tasks.UpdateTask, request, repeatable=False)
     show(inv, updated, "updated")
-
-
-@command("delete", examples=("banksman task delete build --yes",))
-@click.argument("task", shell_complete=complete_tasks)
-@yes_option
-def delete(inv: Invocation, task: str, yes: bool) -> None:
-    """Delete a task; its queued runs are cancelled, its history stays."""
-    confirm(inv, f"Delete task {task}?", yes=yes)
-    request = contract.task_pb2.DeleteTaskRequest(project=inv.project, task=task)
-    inv.client.call(inv.client.tasks.DeleteTask, request, repeatable=False)
-    inv.say(f"deleted task {task}")

@@ -26,6 +26,24 @@ def command_of(spec: spec_pb2.RunSpec) -> str:
     )
 
 
+def run_command(run: run_pb2.Run) -> str:
+    """As it is executed: variables replaced, sensitive ones by their names."""
+    rendered = [shlex.join(command.argv) for command in run.rendered_commands]
+    return " ; ".join(rendered) if rendered and all(rendered) else command_of(run.spec)
+
+
+def variables_of(run: run_pb2.Run) -> str:
+    """Of a sensitive one only its name."""
+    return " ".join(
+        f"{each.name}=secret:{each.secret_ref}"
+        if each.secret_ref
+        else f"{each.name}=***"
+        if each.sensitive
+        else f"{each.name}={shlex.quote(each.value)}"
+        for each in run.variables
+    )
+
+
 def selectors_of(spec: spec_pb2.RunSpec) -> str:
     texts = []
     for selector in spec.selectors:
@@ -109,7 +127,8 @@ RUN = View(
         Column("exit", exit_of),
         Column("task", lambda run: run.task_name),
         Column("title", lambda run: run.options.title),
-        Column("command", lambda run: command_of(run.spec)),
+        Column("command", run_command),
+        Column("variables", variables_of),
         Column("selectors", lambda run: selectors_of(run.spec)),
         Column("runner", run_runner),
         Column("labels", lambda run: pairs(run.options.labels)),
@@ -130,35 +149,6 @@ RUN = View(
         Column("result", lambda run: run.result_data),
     ),
     name=lambda run: str(run.id),
-)
-
-TASK = View(
-    columns=(
-        Column("NAME", lambda task: task.name),
-        Column("STATE", lambda task: State("active" if task.active else "inactive")),
-        Column("TAGS", lambda task: ",".join(task.tags)),
-        Column("UPDATED", lambda task: when(task, "updated_at")),
-        Column("DESCRIPTION", lambda task: task.description),
-    ),
-    lines=(
-        Column("name", lambda task: task.name),
-        Column("id", lambda task: task.id),
-        Column("state", lambda task: State("active" if task.active else "inactive")),
-        Column("description", lambda task: task.description),
-        Column("command", lambda task: command_of(task.spec)),
-        Column("selectors", lambda task: selectors_of(task.spec)),
-        Column("env", lambda task: env_of(task.spec)),
-        Column("timeout", lambda task: span(task.spec, "timeout")),
-        Column("retry", lambda task: retry_of(task.spec)),
-        Column("if its runner is lost", lambda task: loss_of(task.spec)),
-        Column("labels", lambda task: pairs(task.labels)),
-        Column("tags", lambda task: ",".join(task.tags)),
-        Column("created by", lambda task: task.created_by),
-        Column("created", lambda task: when(task, "created_at")),
-        Column("updated", lambda task: when(task, "updated_at")),
-        Column("etag", lambda task: task.etag),
-    ),
-    name=lambda task: str(task.name),
 )
 
 

@@ -54,6 +54,15 @@ def enum_word(message: Message, field: str) -> str:
     return "" if word == "UNSPECIFIED" else word
 
 
+def enum_words(message: Message, field: str) -> list[str]:
+    """The values of a repeated enum field, in small letters and without their type's prefix."""
+    enum_type = message.DESCRIPTOR.fields_by_name[field].enum_type
+    if enum_type is None:
+        return []
+    known, prefix = enum_type.values_by_number, prefix_of(enum_type.name)
+    return [known[number].name.removeprefix(prefix).lower() for number in getattr(message, field) if number in known]
+
+
 def prefix_of(type_name: str) -> str:
     """RunState -> RUN_STATE_."""
     return "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in type_name).lstrip("_") + "_"

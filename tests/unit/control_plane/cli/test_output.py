@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from control_plane.cli.durations import format_duration, parse_duration, written_duration
 from control_plane.cli.output import Printer, color_wanted, relative
-from control_plane.cli.views import RUN, TASK
+from control_plane.cli.task_views import TASK
+from control_plane.cli.views import RUN
 from tests.unit.control_plane.cli.console import NOW, banksman
 
 ID = "0199aaaa-bbbb-7ccc-8ddd-eeee12345678"
