@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PROTOS := $(wildcard protos/banksman/v1/*.proto)
 WORKERS ?= 2
 
-.PHONY: help setup protos fmt fmt-check lint types layers proto-lint proto-image units diagrams diagrams-fresh check test test-fast faults demo bench lock clean
+.PHONY: help setup protos fmt fmt-check lint types layers proto-lint proto-image units diagrams diagrams-fresh check test test-fast faults mutants demo bench lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -62,6 +62,8 @@ test-fast: setup ## Only the tests without processes and sockets
 
 faults: setup ## All proofs under faults, with the table of figures (up to 40 minutes)
 	@$(BIN)/python -m tests.faults
+mutants: setup ## Seed bugs one by one; each must be noticed by a scenario (up to 20 minutes)
+	@$(BIN)/python -m tests.mutants
 
 demo: setup ## Set up, start a server and a runner, and show them at work
 	@$(BIN)/python deploy/demo/demo.py

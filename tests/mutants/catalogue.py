@@ -9,7 +9,6 @@ from tests.mutants.mutant import Mutant
 WIRE = "tests/scenarios/test_rules_on_the_wire.py::test_"
 HOST = "tests/scenarios/test_rules_on_the_host.py::test_"
 TIME = "tests/scenarios/test_rules_of_time.py::test_"
-RESTARTS = "tests/scenarios/test_restarts.py::test_"
 
 _SERVER: Final = (
     Mutant(
@@ -78,12 +77,12 @@ _SERVER: Final = (
         killers=(WIRE + "a_clone_of_a_host_does_not_speak_for_it",),
     ),
     Mutant(
-        name="clone-writes-the-log",
-        rule="Log bytes are taken from the attempt's own holder alone.",
+        name="anybody-writes-the-log",
+        rule="Log bytes are taken from the attempt's own holder alone, also while it sends them.",
         file="control_plane/logs/ingest.py",
-        old="            if owner.holder != holder:",
-        new="            if owner.holder.runner_id != holder.runner_id:",
-        killers=(WIRE + "a_clone_of_a_host_does_not_speak_for_it",),
+        old="        if stream.holder != holder:",
+        new='        if stream.holder.runner_id == "":',
+        killers=(WIRE + "nobody_adds_to_the_log_of_another",),
     ),
     Mutant(
         name="identity-from-the-body",
@@ -336,7 +335,7 @@ _HOST: Final = (
         file="runner_agent/domain/greeting.py",
         old="    everything = tuple(turn.held.values())\n",
         new="    everything: tuple[Held, ...] = ()\n",
-        killers=(RESTARTS + "a_child_that_ends_while_its_agent_is_dead_is_reported",),
+        killers=(HOST + "an_agent_that_comes_back_says_first_what_it_has",),
     ),
 )
 

@@ -17,18 +17,18 @@ import pytest
 from banksman.v1 import run_pb2
 
 from runner_agent.execution.run_directory import Standing, StateDirectory
-from runner_agent.execution.shim_link import ForkServer, Outcome, Reason, ShimRefused, Started, build_id
+from runner_agent.execution.shim_link import ExitRecord, ForkServer, Outcome, Reason, ShimRefused, Started, build_id
 from runner_agent.shim import files
 from tests.failpoints.control import Failpoints
 from tests.fakes.control_plane import FakeControlPlane, command
 from tests.integration.agent.program import Agent
 from tests.integration.shim import trees
-from tests.integration.shim.host import Host, end_fork_server, is_alive, open_host, python, shell, step
+from tests.integration.shim.host import Host, Run, end_fork_server, is_alive, open_host, python, shell, step
 from tests.scenarios.journal import JOURNAL
 from tests.scenarios.program import REPOSITORY
 from tests.waiting import wait_for
 
-PATIENCE_S = 20.0
+PATIENCE_S = 15.0
 # What a step lists: what it was given to hold.
 HELD = "import os\nfor fd in range(3, 256):\n try: print(os.readlink(f'/proc/self/fd/{fd}'))\n except OSError: pass"
 
@@ -67,6 +67,16 @@ async def pointed(tmp_path: Path) -> AsyncIterator[tuple[Host, Failpoints]]:
 
 def boottime_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+async def soon(run: Run, otherwise: str) -> ExitRecord:
+    """The exit record; `otherwise` is what it means when it does not come."""
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await run.end()
+    except TimeoutError:
+        words = f"{otherwise} after {PATIENCE_S:g} s"
+    raise AssertionError(words)
 
 
 # -- before anything is executed
@@ -120,16 +130,14 @@ async def test_a_stop_ends_the_whole_tree(host: Host, program: str) -> None:
     run = await host.start(python(getattr(trees, program)), grace_s=0.1)
     await run.bytes_below(len(b"ready\n"))
     await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 0.1)
-    async with asyncio.timeout(PATIENCE_S):
-        record = await run.end()
+    record = await soon(run, "the tree is not dead")
     assert record.kill_confirmed
     assert record.survivors_killed >= 2
 
 
 async def test_a_run_ends_although_somebody_holds_its_pipe(host: Host) -> None:
     run = await host.start(python(trees.LEAVES_A_HOLDER))
-    async with asyncio.timeout(PATIENCE_S):
-        record = await run.end()
+    record = await soon(run, "its end waits for whoever holds its pipe")
     assert (record.exit_code, record.tree_empty, run.log()) == (7, True, b"ready\n")
 
 
@@ -198,7 +206,34 @@ async def test_whoever_looks_at_a_live_attempt_leaves_it_alone(host: Host) -> No
     assert is_alive(started.pid)  # type: ignore[union-attr]
 
 
+async def test_an_agent_that_comes_back_says_first_what_it_has(tmp_path: Path) -> None:
+    """Whatever it does not list at once would be taken for gone, and its log for ended."""
+    async with playing(FakeControlPlane(), tmp_path) as (plane, agent):
+        attempt = await plane.offer(command("sleep", "1000"))
+        await plane.until(lambda: attempt.starts, "it runs")
+        await agent.kill()
+        await agent.start()
+        await plane.until(lambda: len(plane.hellos) == 2, "it comes back")
+        listed = [(entry.key.run_id, entry.key.lease_epoch) for entry in plane.hellos[-1].inventory]
+        assert listed == [attempt.key], "an inventory that lacks what is there"
+
+
 # -- the loss deadline
+
+
+@asynccontextmanager
+async def playing(plane: FakeControlPlane, tmp_path: Path) -> AsyncIterator[tuple[Any, Agent]]:
+    """A played control plane, and a real agent in session with it."""
+    token = tmp_path / "token"
+    token.write_text("join-1\n")
+    async with plane.serve():
+        agent = Agent(tmp_path / "s", plane.url, "--join-token-file", str(token), "--name", "r-1")
+        try:
+            await agent.start()
+            await plane.until_connected()
+            yield plane, agent
+        finally:
+            await agent.end_everything()
 
 
 class LateAcks(FakeControlPlane):
@@ -225,21 +260,13 @@ class LateAcks(FakeControlPlane):
 
 async def test_a_loss_deadline_counts_from_what_was_sent(tmp_path: Path) -> None:
     """A word that was answered late was heard long ago: the deadline may not move by the delay."""
-    token = tmp_path / "token"
-    token.write_text("join-1\n")
-    async with LateAcks().serve() as plane:
-        agent = Agent(tmp_path / "s", plane.url, "--join-token-file", str(token), "--name", "r-1")
-        try:
-            await agent.start()
-            await plane.until_connected()
-            attempt = await plane.offer(command("sleep", "1000"), lost_after_s=plane.lost_after_s)
-            await plane.until(lambda: attempt.starts, "it runs")
-            plane.heartbeat_s = 1.0
-            await plane.cut()
-            await plane.until(lambda: attempt.exit is not None, "its end")
-            assert attempt.exit is not None
-            assert attempt.exit.stopped_by == run_pb2.REASON_RUNNER_LOST
-            signalled_s = attempt.exit.signalled_at.ToNanoseconds() / 1e9
-            assert signalled_s - plane.heard_s < plane.lost_after_s + 3.0, "the answer's delay was added"
-        finally:
-            await agent.end_everything()
+    async with playing(LateAcks(), tmp_path) as (plane, _):
+        attempt = await plane.offer(command("sleep", "1000"), lost_after_s=plane.lost_after_s)
+        await plane.until(lambda: attempt.starts, "it runs")
+        plane.heartbeat_s = 1.0
+        await plane.cut()
+        await plane.until(lambda: attempt.exit is not None, "its end")
+        assert attempt.exit is not None
+        assert attempt.exit.stopped_by == run_pb2.REASON_RUNNER_LOST
+        signalled_s = attempt.exit.signalled_at.ToNanoseconds() / 1e9
+        assert signalled_s - plane.heard_s < plane.lost_after_s + 3.0, "the answer's delay was added"

@@ -72,7 +72,8 @@ async def test_what_is_said_late_of_an_attempt_that_is_over_moves_nothing(wire: 
         assert not forced.kill_confirmed
         await stream.exited(key, record(0, LOG))
         await stream.chunk(key, 0, LOG)
-        assert (await stream.expect("release")).key == key
+        release = await wire.hears(stream, "release", "late words ended the session, or their evidence is not kept")
+        assert release.key == key
         done = await wire.settled(run)
         assert (done.state, done.reason) == (run_pb2.RUN_STATE_CANCELLED, run_pb2.REASON_FORCED), "a late word moved it"
         assert (done.exit_code, done.kill_confirmed, wire.house.log(run.id)) == (0, True, LOG)
@@ -88,7 +89,8 @@ async def test_the_log_of_an_attempt_is_completed_while_the_next_one_runs(wire: 
     inventory = [listed(first, pb.HELD_PHASE_EXITED, exit=ended), listed(second, pb.HELD_PHASE_ACCEPTED)]
     async with wire.runner.session(labels=labels(wire), inventory=inventory) as (stream, _):
         await stream.chunk(first, 0, LOG)
-        assert (await stream.expect("release")).key == first
+        release = await wire.hears(stream, "release", "the log of an attempt that is over is not completed")
+        assert release.key == first
         await stream.exited(second, record(0))
         done = await wire.settled(run)
         assert (done.state, [each.log_complete for each in done.attempts]) == (run_pb2.RUN_STATE_SUCCEEDED, [True] * 2)
@@ -114,6 +116,21 @@ async def test_a_clone_of_a_host_does_not_speak_for_it(wire: Wire) -> None:
     ):
         done = await wire.settled(run)
     assert (done.state, done.exit_code, wire.house.log(run.id)) == (run_pb2.RUN_STATE_FAILED, 5, LOG)
+
+
+async def test_nobody_adds_to_the_log_of_another(wire: Wire, plane: House) -> None:
+    async with wire.runner.session(labels=labels(wire)) as (stream, _), played(plane) as stranger:
+        run, key = await wire.begun(stream)
+        await stream.chunk(key, 0, LOG[:4])
+        await wire.hears(stream, "log_ack", "the holder's own bytes are not taken")
+        async with stranger.runner.session() as (other, _):
+            await other.chunk(key, 4, b"foreign")
+            fenced = await wire.hears(other, "fenced", "a stranger's bytes were taken")
+            assert fenced.key == key
+        await stream.chunk(key, 4, LOG[4:])
+        await stream.exited(key, record(0, LOG))
+        await wire.settled(run)
+        assert wire.house.log(run.id) == LOG, "a stranger wrote into it"
 
 
 async def test_a_credential_is_renewed_only_for_whoever_has_the_key(wire: Wire, plane: House) -> None:
@@ -242,7 +259,7 @@ async def test_an_end_implies_the_beginning_that_was_lost(wire: Wire) -> None:
 
 async def test_a_newer_session_ends_the_older_one(wire: Wire) -> None:
     async with wire.runner.session() as (first, _), wire.runner.session(labels=labels(wire)) as (second, _):
-        assert (await first.expect("goodbye")).reason == "SUPERSEDED"
+        assert (await wire.hears(first, "goodbye", "the older session stays")).reason == "SUPERSEDED"
         await first.gone()
         await wire.given(second, wire.submit())
 

@@ -17,6 +17,7 @@ from tests.scenarios.house import House
 from tests.scenarios.specs import command, seconds, spec
 from tests.waiting import wait_for_async
 
+PATIENCE_S = 20.0
 _names = itertools.count(1)
 SOON = spec_pb2.RetryPolicy(max_attempts=2, backoff=seconds(1), backoff_cap=seconds(1))
 
@@ -58,10 +59,25 @@ class Wire:
             return now if now.state in states else None
 
         wanted = [run_pb2.RunState.Name(state) for state in states]
-        return await wait_for_async(there, what=f"the run is {wanted}; it is {self.get(run)}", timeout_s=20)
+        return await wait_for_async(there, what=f"the run is {wanted}; it is {self.get(run)}", timeout_s=PATIENCE_S)
 
     async def settled(self, run: run_pb2.Run) -> run_pb2.Run:
-        return await asyncio.to_thread(self.house.wait, run.id, timeout_s=20)
+        """The run once nothing of it is missing."""
+        try:
+            return await asyncio.to_thread(self.house.wait, run.id, timeout_s=PATIENCE_S)
+        except TimeoutError:
+            now = self.get(run)
+            states = [run_pb2.AttemptState.Name(each.state) for each in now.attempts]
+            words = f"the run does not settle: {run_pb2.RunState.Name(now.state)}, its attempts {states}"
+        raise AssertionError(words)
+
+    async def hears(self, stream: Stream, kind: str, otherwise: str) -> Any:
+        """The next message of a kind; `otherwise` is what its absence means."""
+        try:
+            return await stream.expect(kind)
+        except TimeoutError:
+            words = f"{otherwise}: no {kind}"
+        raise AssertionError(words)
 
     async def quiet(self, stream: Stream, seq: int = 1, *held: Any) -> Any:
         """What was said before this was heard; the answers to all of it have come. The heartbeat's ack."""
