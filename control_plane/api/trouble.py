@@ -61,7 +61,7 @@ class Trouble:
         owing = next((each for each in attempts if self._owes_its_log(each)), None)
         if owing is None:
             return ()
-        effect = "Only if that host is gone for good: its logs are sealed with what is there."
+        effect = "Only if that host is gone for good: its logs are sealed with what is there. For admins."
         return (Remedy(command=_mark_lost(owing, dead=True), effect=effect),)
 
     def _owes_its_log(self, attempt: Attempt) -> bool:
@@ -84,12 +84,12 @@ def _of_live(run: Run, attempt: Attempt) -> tuple[Remedy, ...]:
         return (at_last,)
     lost = Remedy(
         command=_mark_lost(attempt, dead=False),
-        effect="Every run of this runner is LOST at once, none is tried again.",
+        effect="Every run of this runner is LOST at once, none is tried again. For admins.",
     )
     dead = Remedy(
         command=_mark_lost(attempt, dead=True),
         effect="Only if no process of that host can live: as above, runs with on_lost retry are tried again, and its"
-        " logs are sealed with what is there.",
+        " logs are sealed with what is there. For admins.",
     )
     return (at_last, lost, dead)
 

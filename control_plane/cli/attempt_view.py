@@ -30,7 +30,7 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ("host silent since", silent_since(attempt)),
         ("given up", given_up(attempt)),
         ("pid", str(attempt.pid or "")),
-        ("log bytes", str(attempt.log_bytes) if attempt.HasField("ended_at") or attempt.log_bytes else ""),
+        ("log bytes", str(attempt.log_bytes) if attempt.log_complete or attempt.log_bytes else ""),
     ]
     if len(attempt.steps) > 1:
         lines += [

@@ -117,7 +117,8 @@ def sum_of(marked: contract.runner_pb2.MarkRunnerLostResponse) -> str:
         (len(marked.cancelled_run_ids), "cancelled"),
     )
     runs = ", ".join(f"{count} {what}" for count, what in parts if count)
-    logs = f"; {marked.sealed_logs} logs closed with what was here" if marked.sealed_logs else ""
+    count = marked.sealed_logs
+    logs = f"; {count} log{'' if count == 1 else 's'} closed with what was here" if count else ""
     return f"{runs or 'it held no live attempt'}{logs}"
 
 
