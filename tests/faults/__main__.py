@@ -30,9 +30,10 @@ def root_cases() -> int:
     return sum("::" in line for line in listed.stdout.splitlines())
 
 
-def run(arguments: list[str], environment: dict[str, str], limit_s: float) -> int:
-    """pytest's exit status; interrupted after limit_s so that the table is still shown."""
-    process = subprocess.Popen([*PYTEST, "-v", *(arguments or [str(FOLDER)])], cwd=REPOSITORY, env=environment)
+def run(arguments: list[str], kept: pathlib.Path, environment: dict[str, str], limit_s: float) -> int:
+    """pytest's exit status; interrupted after limit_s so that the table is still shown. Histories stay in `kept`."""
+    argv = [*PYTEST, "-v", f"--basetemp={kept}", *(arguments or [str(FOLDER)])]
+    process = subprocess.Popen(argv, cwd=REPOSITORY, env=environment)
     try:
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
@@ -54,13 +55,15 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=REPOSITORY / "build" / "faults.json", metavar="FILE")
     parser.add_argument("--minutes", type=float, default=40.0, help="interrupt it after this time (default 40)")
     options, rest = parser.parse_known_args()
+    kept = options.out.absolute().with_suffix(".histories")
+    kept.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "BANKSMAN_FIGURES": str(options.out.absolute())}
     if not rest:
         environment["BANKSMAN_FIGURES_WHOLE"] = "1"
-    status = run(rest, environment, options.minutes * 60)
+    status = run(rest, kept, environment, options.minutes * 60)
     if not rest and os.geteuid() != 0:
         print(f"{root_cases()} cases need root and were left out")
-    print(f"figures: {options.out}")
+    print(f"figures: {options.out}; histories: {kept} (look: python -m tests.history check|show)")
     return 1 if status else 0
 
 
