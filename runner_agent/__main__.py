@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ForkServerGone as error:
         return _fail(f"The fork server does not start: {error}.", EXIT_FAILED)
     except OSError as error:
-        return _fail(f"The state directory {settings.state_dir} cannot be used: {error}.", EXIT_FAILED)
+        way_out = "make it writable for this user, or use another --state-dir"
+        return _fail(f"The state directory {settings.state_dir} cannot be used: {error}; {way_out}.", EXIT_FAILED)
 
 
 def _parser() -> argparse.ArgumentParser:

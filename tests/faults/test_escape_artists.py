@@ -55,9 +55,7 @@ def test_every_tree_is_dead_soon_after_its_grace(circus: House, figures: Recorde
     shapes = [troupe.SHAPES[number % len(troupe.SHAPES)] for number in range(RUNS)]
     for at in range(0, RUNS, AT_ONCE):
         kind = KINDS[at // AT_ONCE % 2]
-        artists = troupe.at_large(
-            circus, shapes[at : at + AT_ONCE], labels={"kill": kind}, grace=seconds(GRACE_S)
-        )
+        artists = troupe.at_large(circus, shapes[at : at + AT_ONCE], labels={"kill": kind}, grace=seconds(GRACE_S))
         watches = [Watch(artist) for artist in artists]
         for artist in artists:
             circus.cancel(artist.run)
@@ -80,6 +78,7 @@ def test_every_tree_is_dead_soon_after_its_grace(circus: House, figures: Recorde
     worst, p99 = max(beyond), percentile(beyond, 0.99)
     figures.record(
         "ladder beyond grace, worst", worst * 1000, unit="ms", goal=f"<= {GOAL_S * 1000:g} (p99)", ok=p99 <= GOAL_S,
-        spread=spread([value * 1000 for value in beyond]), note=f"p99 {p99 * 1000:.1f} ms beyond {GRACE_S:g} s of grace",
+        spread=spread([value * 1000 for value in beyond]),
+        note=f"p99 {p99 * 1000:.1f} ms beyond a grace of {GRACE_S:g} s",
     )  # fmt: skip
     figures.record("false kill_confirmed", len(claimed), goal="0", ok=not claimed, note="escape artists")
