@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 
 from banksman.v1 import run_pb2, run_pb2_grpc
@@ -13,6 +14,7 @@ from control_plane.api.interceptors import Context
 from control_plane.api.mapping import BadFields, decode_each, instant, seconds, within
 from control_plane.api.pages import page_answer, page_request
 from control_plane.api.watching import LONGEST_WAIT_S
+from control_plane.auth.visibility import tasks_of
 from control_plane.domain.errors import FieldViolation, invalid_fields
 from control_plane.domain.filter_fields import RUN_FIELDS
 from control_plane.domain.filters import parse_filter
@@ -44,7 +46,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
     async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
         project = await self._desk.project(request.project)
         task_id = await self._task_id(request.project, request.task) if request.task else None
-        wanted = _run_filter(request, task_id)
+        wanted = replace(_run_filter(request, task_id), visible_to=tasks_of(self._desk.caller()))
         query = partial(reads.list_runs, project_id=project.id, wanted=wanted, request=page_request(request))
         return page_answer(run_pb2.ListRunsResponse, "runs", await self._desk.read(query), self._desk.views.brief)
 
@@ -72,7 +74,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         self, request: run_pb2.WatchRunsRequest, context: Context
     ) -> AsyncIterator[run_pb2.WatchRunsResponse]:
         wanted = await self._event_filter(request)
-        async for change in self._desk.watching.follow(wanted, request.resume_token):
+        async for change in self._desk.watching.follow(wanted, request.resume_token, self._desk.caller()):
             yield change
 
     async def ListRunEvents(

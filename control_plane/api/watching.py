@@ -11,9 +11,11 @@ from banksman.v1 import run_pb2
 from control_plane.api import resume
 from control_plane.api.convert import RUN_EVENT
 from control_plane.api.views import Views
+from control_plane.auth.visibility import sees_run, tasks_of
 from control_plane.domain.errors import ErrorCode, OutOfRange
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import RunId
+from control_plane.domain.principal import Caller
 from control_plane.domain.run import RUN_ACTIVE, RUN_TERMINAL, Run
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
@@ -32,6 +34,7 @@ MOST_PRESENT = 1_000
 class _Batch:
     events: tuple[RunEventRecord, ...]
     runs: dict[RunId, Run]
+    hidden: frozenset[RunId]
 
 
 class Watching:
@@ -54,8 +57,8 @@ class Watching:
                     return
                 await wakeups.wait(min(left_s, POLL_S))
 
-    async def follow(self, wanted: EventFilter, token: str) -> AsyncIterator[run_pb2.WatchRunsResponse]:
-        """Changes behind the token, then new ones as they are committed, for ever.
+    async def follow(self, wanted: EventFilter, token: str, caller: Caller) -> AsyncIterator[run_pb2.WatchRunsResponse]:
+        """Changes behind the token, then new ones as they are committed, for ever; of runs that the caller sees.
 
         Raises InvalidArgument RESUME_TOKEN_INVALID, OutOfRange RESUME_TOKEN_EXPIRED.
         """
@@ -63,15 +66,16 @@ class Watching:
         with self._house.watch.subscribe(topic) as wakeups:
             number = resume.unseal(wanted, token) if token else -1
             if number < 0:
-                number, present = await self._house.database.read(partial(_present, wanted=wanted))
+                number, present = await self._house.database.read(partial(_present, wanted=wanted, caller=caller))
                 for run in present:
                     token = resume.seal(wanted, number)
                     yield run_pb2.WatchRunsResponse(run=self._views.brief(run), resume_token=token)
             while True:
-                batch = await self._house.database.read(partial(_changes, wanted=wanted, number=number))
+                batch = await self._house.database.read(partial(_changes, wanted=wanted, number=number, caller=caller))
                 for event in batch.events:
                     number = event.number
-                    yield self._change(wanted, event, batch.runs.get(event.run_id))
+                    if event.run_id not in batch.hidden:
+                        yield self._change(wanted, event, batch.runs.get(event.run_id))
                 if len(batch.events) < BATCH:
                     await wakeups.wait(POLL_S)
 
@@ -83,20 +87,23 @@ class Watching:
         )
 
 
-def _present(connection: Connection, wanted: EventFilter) -> tuple[int, tuple[Run, ...]]:
+def _present(connection: Connection, wanted: EventFilter, caller: Caller) -> tuple[int, tuple[Run, ...]]:
     """The newest change, and the runs as they are behind it, from one snapshot."""
     number = reads.newest_event_number(connection)
     if wanted.run_id is not None:
         run = reads.run(connection, wanted.run_id)
         return number, () if run is None else (run,)
-    active = RunFilter(states=tuple(sorted(RUN_ACTIVE)), task_id=wanted.task_id)
+    active = RunFilter(states=tuple(sorted(RUN_ACTIVE)), task_id=wanted.task_id, visible_to=tasks_of(caller))
     page = reads.list_runs(connection, wanted.project_id, active, PageRequest(page_size=MOST_PRESENT))
     return number, page.items
 
 
-def _changes(connection: Connection, wanted: EventFilter, number: int) -> _Batch:
+def _changes(connection: Connection, wanted: EventFilter, number: int, caller: Caller) -> _Batch:
     if number < reads.events_deleted_to(connection):
         raise OutOfRange(ErrorCode.RESUME_TOKEN_EXPIRED, hint="Start the watch again without a resume token.")
     events = reads.events_after(connection, wanted, number, BATCH)
     runs = {run_id: reads.run(connection, run_id) for run_id in {event.run_id for event in events}}
-    return _Batch(events=events, runs={run_id: run for run_id, run in runs.items() if run is not None})
+    known = {run_id: run for run_id, run in runs.items() if run is not None}
+    hidden = {run_id for run_id in runs if run_id not in known or not sees_run(connection, caller, known[run_id])}
+    # What is gone cannot be judged any more: only who sees everything is told of it.
+    return _Batch(events=events, runs=known, hidden=frozenset() if caller.principal.admin else frozenset(hidden))

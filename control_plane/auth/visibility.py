@@ -35,9 +35,17 @@ def visible_run(connection: Connection, caller: Caller, project: str, text: str)
     if project or not (text.strip() == "@last" or _WHOLE_ID.fullmatch(text.strip()) or caller.principal.admin):
         project_id = visible_project(connection, caller, project or _only_project(caller)).id
     run = reads.the_run(connection, text, project_id=project_id, principal_id=caller.principal.id)
-    if not caller.principal.may_use(run.project_id):
+    if not caller.principal.may_use(run.project_id) or not sees_run(connection, caller, run):
         raise reads.no_run(text)
     return run
+
+
+def sees_run(connection: Connection, caller: Caller, run: Run) -> bool:
+    """Runs of a task are seen by who sees the task, and by who made them; a purged task's by its makers and admins."""
+    if caller.principal.admin or run.task_id is None or run.created_by == caller.principal.id:
+        return True
+    task = reads.task(connection, run.task_id)
+    return task is not None and _sees(caller, task)
 
 
 def visible_task(

@@ -49,7 +49,9 @@ def refused(call: Any) -> tuple[grpc.StatusCode, str]:
 
 
 def test_values_land_in_arguments_and_env_as_they_are(shared: House) -> None:
-    steps = spec(command([*SHOW, "{{ a }}", "<{{b}}|{{ c }}>", "{x} {{{{ a }} {{ unknown }}"]), env=env({"E": "-{{ a }}-"}))
+    steps = spec(
+        command([*SHOW, "{{ a }}", "<{{b}}|{{ c }}>", "{x} {{{{ a }} {{ unknown }}"]), env=env({"E": "-{{ a }}-"})
+    )
     create(shared, "values", steps, variables=[task_pb2.Variable(name="c", default_value=text("def"))])
     evil = "$(touch /tmp/x); `id` '\" {{ b }} {{{{ \n\t%s ${HOME} é"
     run = run_task(shared, "values", a=text(evil), b=Value(number_value=3))
@@ -225,7 +227,16 @@ def test_a_schedule_runs_with_the_defaults_and_says_why_it_cannot(shared: House)
 def test_the_command_line_brings_variables(shared: House) -> None:
     made = shared.cli(
         *("task", "create", "from cli", "--var", "greeting=hello", "--sensitive-var", "token", "--public"),
-        *("--allow-override", "env", "--", "/bin/sh", "-c", 'echo "$1" "$E" "$BANKSMAN_VAR_TOKEN"', "sh", "{{ greeting }}"),
+        *(
+            "--allow-override",
+            "env",
+            "--",
+            "/bin/sh",
+            "-c",
+            'echo "$1" "$E" "$BANKSMAN_VAR_TOKEN"',
+            "sh",
+            "{{ greeting }}",
+        ),
     )
     assert made.returncode == 0, made.stderr
     ran = shared.cli(

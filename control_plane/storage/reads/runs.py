@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import Connection, Select, and_, bindparam, exists, func, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, text, union_all
 
 from control_plane.domain.attempt import Attempt, AttemptState
 from control_plane.domain.filters import EVERYTHING, Filter
 from control_plane.domain.history import RunEventRecord
-from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId, ScheduleId, TaskId
+from control_plane.domain.ids import AttemptKey, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId
 from control_plane.domain.pages import Page
 from control_plane.domain.run import Run, RunState
 from control_plane.storage.filters import RUN_LEAVES, condition
@@ -80,6 +80,8 @@ class RunFilter:
     schedule_id: ScheduleId | None = None
     created_after: datetime | None = None
     matching: Filter = EVERYTHING
+    # None: whoever asks sees all; else that principal's own, and those of tasks that it sees.
+    visible_to: PrincipalId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +136,8 @@ def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, 
     query = _RUNS.where(RUNS.c.project_id == project_id)
     if wanted.matching != EVERYTHING:
         query = query.where(condition(wanted.matching, RUN_LEAVES))
+    if wanted.visible_to is not None:
+        query = query.where(_visible(project_id, wanted.visible_to))
     if wanted.task_id is not None:
         query = query.where(RUNS.c.task_id == wanted.task_id)
     if wanted.schedule_id is not None:
@@ -156,6 +160,13 @@ def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, 
         scope=scope,
         newest_first=True,
     )
+
+
+def _visible(project_id: ProjectId, principal_id: PrincipalId) -> ColumnElement[bool]:
+    tasks = select(TASKS.c.id).where(
+        TASKS.c.project_id == project_id, or_(TASKS.c.is_public, TASKS.c.owner == principal_id)
+    )
+    return or_(RUNS.c.task_id.is_(None), RUNS.c.created_by == principal_id, RUNS.c.task_id.in_(tasks))
 
 
 def _in_states(query: Select[Any], states: list[RunState], scope: str, request: PageRequest) -> Select[Any]:
