@@ -33,6 +33,8 @@ from control_plane.domain.session import (
     Hello,
     LogChunk,
     OfferReply,
+    RejectReason,
+    Resume,
     StopStatus,
     Verdict,
     VerdictKind,
@@ -148,6 +150,8 @@ class Reception:
         match message:
             case OfferReply():
                 await reports.offer_reply(self._house, holder, message)
+                if message.reject_reason is RejectReason.DRAINING and not session.draining:
+                    await self._resume(session)
             case AttemptStarted():
                 await reports.attempt_started(self._house, holder, message)
             case AttemptEventReport():
@@ -157,6 +161,12 @@ class Reception:
             case AttemptExited():
                 await reports.attempt_exited(self._house, holder, message)
                 await self._ingest.exit_stored(message.key, holder, session.send)
+
+    async def _resume(self, session: LiveSession) -> None:
+        """It refuses because it was told to drain, once: it has missed that it may take offers again."""
+        runner = await self._house.database.read(partial(reads.runner, runner_id=session.runner_id))
+        if runner is not None and not runner.draining:
+            session.send(Resume())
 
     async def _heartbeat(self, session: LiveSession, beat: Heartbeat) -> None:
         """The ack says what the held set is worth; it is what renews the runner's own loss deadlines."""

@@ -203,6 +203,16 @@ async def test_a_paged_inventory_is_one_inventory(server, doors):
     assert [verdict.key for verdict in welcome.verdicts] == keys
 
 
+async def test_a_runner_that_missed_its_resume_hears_it_again_when_it_refuses(server, doors):
+    runner = await server.runner()
+    run = await doors.submit()
+    async with runner.session() as (stream, _):
+        offer = await stream.expect("offer")
+        await stream.send(offer_reply=pb.OfferReply(key=offer.key, reject_reason=pb.REJECT_REASON_DRAINING))
+        assert offer.key.run_id == run.id
+        await stream.expect("resume")
+
+
 async def test_drain_and_resume_by_an_operator(server, doors):
     runner = await server.runner()
     async with runner.session() as (stream, _):
