@@ -71,9 +71,8 @@ def _until_first(seeds: Iterable[int], minutes: float | None) -> int:
 def _print(made: Summary) -> None:
     minutes = max(made.cpu_s / 60, 1e-9)
     print(f"seeds {made.seeds[0]} to {made.seeds[-1]}, {len(made.seeds)} in all")
-    print(
-        f"simulated {made.simulated_hours:.0f} h in {made.cpu_s:.0f} s of CPU: {made.simulated_hours / minutes:.0f} h a minute"
-    )
+    hours = made.simulated_hours
+    print(f"simulated {hours:.0f} h in {made.cpu_s:.0f} s of CPU: {hours / minutes:.0f} h a minute")
     print(f"runs {made.runs} (at least {made.fewest_runs} an hour), processes {made.processes}")
     print(f"faults {made.faults} (at least {made.fewest_faults} an hour): {made.faults / minutes:.0f} a minute of CPU")
     for kind, count in sorted(made.faults_by_kind.items(), key=lambda item: -item[1]):

@@ -13,7 +13,7 @@ ENOENT, EAGAIN = 2, 11
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What one step's child does. `lasts_s` None: until it is killed. Stragglers: (at, stubborn, cookie, pipe, lasts)."""
+    """What one step's child does. `lasts_s` None: until killed. Stragglers: (at, stubborn, cookie, pipe, lasts)."""
 
     lasts_s: float | None
     code: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import traceback
 from collections import deque
@@ -166,10 +167,8 @@ class SimLoop(asyncio.AbstractEventLoop):
             return
         self.current = life
         self.steps += 1
-        try:
+        with contextlib.suppress(Crashed):
             handle.step(*handle.args)
-        except Crashed:
-            pass
 
     def forget(self) -> None:
         """The end of the world: tasks of dead lives go without their clean-up being heard."""

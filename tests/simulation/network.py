@@ -216,9 +216,8 @@ def brief(message: Any) -> str:
     key = getattr(message, "key", None)
     if key is not None:
         words.append(f"{key.run_id[-6:]}.{key.lease_epoch & 0xFFFF}")
-    for name in ("seq", "offset", "committed_offset", "phase", "reason", "reject", "accept"):
-        if hasattr(message, name):
-            words.append(f"{name}={getattr(message, name)}")
+    names = ("seq", "offset", "committed_offset", "phase", "reason", "reject", "accept")
+    words += [f"{name}={getattr(message, name)}" for name in names if hasattr(message, name)]
     if hasattr(message, "exit") and message.exit is not None:
         words.append(f"{message.exit.outcome} end={message.exit.final_offset}")
     for entry in (*getattr(message, "held", ()), *getattr(message, "inventory", ())):

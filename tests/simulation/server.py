@@ -1,4 +1,4 @@
-"""A control plane of the simulation: the product's own rooms on virtual time; only stream, disk and latency are played."""
+"""A control plane of the simulation: the product's own rooms; only streams, disks and latencies are played."""
 
 from __future__ import annotations
 

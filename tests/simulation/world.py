@@ -11,10 +11,10 @@ from typing import Any
 
 from control_plane.domain.errors import BanksmanError
 from control_plane.domain.ids import AttemptKey, PrincipalId, ProjectId, RunId, RunnerId
-from control_plane.domain.log import LogRecord
 from control_plane.domain.principal import Caller, Principal, PrincipalKind
 from control_plane.domain.run import RUN_TERMINAL, Run, RunOptions
 from control_plane.domain.runner import Runner
+from control_plane.domain.session import Drain, Resume, ToRunner
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.timing import Timing
@@ -227,11 +227,12 @@ class World:
 
     def drain(self, host: Host, lasts_s: float) -> None:
         runner_id = self.runners[host.name].id
-        self.call(lambda server: _quietly(runners.drain(server.house, runner_id)))
+        self.call(lambda server: _say(server, runners.drain, runner_id, Drain()))
         self.god.later(lasts_s, self._resume, host)
 
     def _resume(self, host: Host) -> None:
-        self.call(lambda server: _quietly(runners.resume(server.house, self.runners[host.name].id)))
+        runner_id = self.runners[host.name].id
+        self.call(lambda server: _say(server, runners.resume, runner_id, Resume()))
 
     def _acked(self, said: Any) -> None:
         offset = getattr(said, "committed_offset", None)
@@ -339,16 +340,10 @@ class World:
                 self.checks.violate(f"L {host.name} keeps {key.run_id[-6:]}: {sorted(directory.files)}")
 
 
-async def _quietly(verb: Coroutine[Any, Any, Any]) -> None:
+async def _say(server: SimServer, verb: Callable[..., Any], runner_id: RunnerId, message: ToRunner) -> None:
+    """An operator's order, and the word to the runner behind it."""
     try:
-        await verb
+        await verb(server.house, runner_id)
     except BanksmanError:
         return
-
-
-def kept_records(logs: LogFiles, run_id: str, epoch: int) -> list[tuple[int, LogRecord]]:
-    """A log as it is stored, for reading a trace."""
-    for key, log in logs._logs.items():
-        if key.run_id == run_id and key.lease_epoch == epoch:
-            return log.records
-    return []
+    server.sessions.post(runner_id, message)
