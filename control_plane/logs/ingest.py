@@ -31,6 +31,11 @@ def _nobody(message: LogAnswer) -> None:
     """The session has ended: the runner asks again in its next Hello."""
 
 
+def _cannot_read(key: AttemptKey, error: OSError) -> None:
+    """One log that the disk does not give must not end the session in which all others are sent."""
+    log.error("a log cannot be read", run=key.run_id, epoch=key.lease_epoch, error=str(error))
+
+
 class Ingest:
     """All logs on their way in. `run` commits until `close`; everything is for the event loop's thread."""
 
@@ -117,7 +122,10 @@ class Ingest:
         """A holder's whole inventory was read: logs of ended attempts that it no longer lists get no more bytes."""
         for key in await self._ledger.unsealed(holder):
             if key not in listed:
-                await self.seal_incomplete(key)
+                try:
+                    await self.seal_incomplete(key)
+                except OSError as error:
+                    _cannot_read(key, error)  # the next inventory tries again
 
     async def seal_incomplete(self, key: AttemptKey, why: str = NOT_HELD) -> None:
         """Nothing more will come for this log: seal it with what is there."""
@@ -131,9 +139,15 @@ class Ingest:
         await self._sealer.give_up(stream, why)
 
     async def committed(self, key: AttemptKey) -> int:
-        """The offset behind the last durable byte: from here on bytes are wanted."""
+        """The offset behind the last durable byte: from here on bytes are wanted. 0 while the disk does not say."""
         stream = self._streams.get(key)
-        return stream.committed if stream else await self._committer.in_thread(partial(self._store.end, key))
+        if stream is not None:
+            return stream.committed
+        try:
+            return await self._committer.in_thread(partial(self._store.end, key))
+        except OSError as error:
+            _cannot_read(key, error)
+            return 0
 
     def forget_session(self, answer: Answer) -> None:
         """A session has ended. What it sent is still committed."""
@@ -159,7 +173,11 @@ class Ingest:
             if owner.sealed:
                 answer(Release(key=key))
                 return None
-            stream = await self._load(key, owner, answer)
+            try:
+                stream = await self._load(key, owner, answer)
+            except OSError as error:
+                _cannot_read(key, error)  # no answer is no promise, and everybody else's logs go on
+                return None
         if stream.holder != holder:
             answer(Fenced(key=key, current_lease_epoch=stream.current_lease_epoch))
             return None

@@ -61,6 +61,29 @@ async def test_nothing_is_acknowledged_that_is_not_stored(wire: Wire) -> None:
         assert wire.house.log(run.id) == log
 
 
+async def test_a_log_that_the_disk_does_not_give_ends_nothing_but_itself(wire: Wire) -> None:
+    """Something that is no file lies where one log's first segment belongs."""
+    async with wire.runner.session(labels=labels(wire), slots=2) as (stream, _):
+        run, key = await wire.begun(stream)
+        other, healthy = await wire.begun(stream)
+        logs = wire.house.server_directory / "logs" / key.run_id[:8]
+        obstacle = logs / f"{key.run_id}.{key.lease_epoch}.000001.seg"
+        obstacle.mkdir(parents=True)
+        await stream.chunk(key, 0, LOG)
+        held = [listed(each, pb.HELD_PHASE_RUNNING) for each in (key, healthy)]
+        ack = await wire.quiet(stream, 1, *held)
+        assert [verdict.kind for verdict in ack.verdicts] == [pb.VERDICT_KIND_KEEP] * 2
+        assert not stream.has("log_ack")
+        await stream.exited(healthy, record(0))
+        assert (await wire.settled(other)).state == run_pb2.RUN_STATE_SUCCEEDED
+        await stream.exited(key, record(0, LOG))
+        assert (await wire.until(run, run_pb2.RUN_STATE_SUCCEEDED)).state, "its end waits for its log"
+        obstacle.rmdir()
+        await stream.chunk(key, 0, LOG)
+        await wire.settled(run)
+        assert wire.house.log(run.id) == LOG
+
+
 # -- who may say what
 
 
