@@ -42,7 +42,7 @@ def run(arguments: list[str], kept: pathlib.Path, environment: dict[str, str], l
     except KeyboardInterrupt:
         print("\ninterrupted", flush=True)  # pytest had the signal too
     try:
-        process.wait(60)
+        process.wait(120)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -38,7 +38,7 @@ AGENT: Mapping[str, tuple[str, ...]] = {
     "mid-output": ("agent.log.before_send@2", "agent.log.after_send@3", "agent.log.after_send@7"),
     "in grace": ("agent.stop.passed_on", "agent.stop_phase.heard@2"),
     "after exit, before the report": ("agent.exited.heard", "agent.exit.before_send"),
-    "elsewhere": ("agent.accept.after_journal", "agent.release.renamed", "agent.hello.before_send"),
+    "elsewhere": ("agent.accept.after_journal", "agent.release.renamed", "agent.heartbeat.before_send"),
 }
 SERVER: Mapping[str, tuple[str, ...]] = {
     f"around the commit of {verb}": tuple(
@@ -52,6 +52,8 @@ FIRING = "around the commit of firing"
 FIRINGS = ("server.firing.before_commit", "server.firing.after_commit")
 PERIOD_S = 2.0
 ACTIVE = 8
+# How often a strike is helped along, three seconds each, before the victim is killed where it is.
+PATIENCE = 5
 LOUD = [500, 3_000, 60_000, 64_000]
 
 
@@ -146,8 +148,8 @@ class Traffic:
 
     def cancel(self) -> None:
         """A run whose program is there; a deaf one, if there is one. The server may die over it."""
-        begun = {line["run"] for line in self.recorder.truth() if line["word"] == "start"}
-        there = [each for each in list(self.active.values()) if each.id in begun and not each.cancelled]
+        running = [each for each in list(self.active.values()) if not each.cancelled]
+        there = [each for each in running if truthful.alive(self.recorder.place, each.id)]
         there.sort(key=lambda each: each.kind != "deaf")
         if there:
             there[0].cancelled = True
@@ -206,12 +208,13 @@ def _kind(kind: str) -> list[dict[str, Any]]:
 
 @dataclass(slots=True, kw_only=True)
 class Campaign:
-    """One house and its kills. `struck` counts the kills of every phase, `astray` those that no phase was hit by."""
+    """One house and its kills: `struck` by phase, `killed` by victim. Once `halted`, it makes an early end."""
 
     name: str
     seed: int
     history: pathlib.Path
     say: Callable[[str], None]
+    halted: threading.Event = field(default_factory=threading.Event)
     struck: collections.Counter[str] = field(default_factory=collections.Counter)
     killed: collections.Counter[str] = field(default_factory=collections.Counter)
 
@@ -245,7 +248,7 @@ class Campaign:
         programs = {"agent": agent, "server": house.server}
         left = collections.deque(wanted)
         tries = 2 * len(wanted)
-        while left and tries and not failed:
+        while left and tries and not failed and not self.halted.is_set():
             tries -= 1
             kill = left.popleft()
             for program in programs.values():
@@ -264,18 +267,19 @@ class Campaign:
         """Arm, help it along, and wait until the victim is dead; False: the point was not reached, killed anyway."""
         point, _, nth = kill.point.partition("@")
         house.points.arm(f"{point}:kill@{nth or 1}")
-        if "grace" in kill.phase or "cancel" in kill.phase:
-            traffic.cancel()
-        try:
-            house.points.wait(point, timeout_s=12)
-            return True
-        except TimeoutError:
-            return bool(house.points.hits(point))
-        finally:
-            traffic.recorder.fault(kill.victim, phase=kill.phase, point=kill.point)
-            if not house.points.hits(point):
-                victim.kill_dash_nine()
-            victim.wait(15)
+        cancels = "grace" in kill.phase or "cancel" in kill.phase
+        for _ in range(PATIENCE):
+            if cancels:
+                traffic.cancel()
+            with contextlib.suppress(TimeoutError):
+                house.points.wait(point, timeout_s=3)
+                break
+        traffic.recorder.fault(kill.victim, phase=kill.phase, point=kill.point)
+        struck = bool(house.points.hits(point))
+        if not struck:
+            victim.kill_dash_nine()
+        victim.wait(15)
+        return struck
 
 
 def _kept(call: Callable[[], None], failed: list[BaseException]) -> Callable[[], None]:

@@ -30,7 +30,11 @@ def test_no_kill_loses_or_repeats_a_byte(figures: Recorder, tmp_path: pathlib.Pa
         begun = [
             threads.submit(each.run, kills(EACH_AGENT, EACH_SERVER, random.Random(each.seed))) for each in campaigns
         ]
-        histories = [each.result() for each in begun]
+        try:
+            histories = [each.result() for each in begun]
+        finally:  # one that fails, or who is interrupted, does not wait for the rest
+            for each in campaigns:
+                each.halted.set()
     tallies = [tally(history) for history in histories]
     struck = sum((each.struck for each in campaigns), collections.Counter[str]())
     killed = sum((each.killed for each in campaigns), collections.Counter[str]())
