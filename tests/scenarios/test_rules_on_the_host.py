@@ -25,7 +25,7 @@ from tests.integration.agent.program import Agent
 from tests.integration.shim import trees
 from tests.integration.shim.host import Host, Run, end_fork_server, is_alive, open_host, python, shell, step
 from tests.scenarios.journal import JOURNAL
-from tests.scenarios.program import REPOSITORY
+from tests.scenarios.program import REPOSITORY, environment
 from tests.waiting import wait_for
 
 PATIENCE_S = 15.0
@@ -77,6 +77,21 @@ async def soon(run: Run, otherwise: str) -> ExitRecord:
     except TimeoutError:
         words = f"{otherwise} after {PATIENCE_S:g} s"
     raise AssertionError(words)
+
+
+async def test_every_program_comes_from_the_tree_of_its_test(host: Host) -> None:
+    """Else a bug in this tree would be looked for in another one."""
+    code = (
+        "import banksman.v1, control_plane, runner_agent, tests; print(control_plane.__file__, runner_agent.__file__)"
+    )
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, env=environment(host.state.path), cwd="/", stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await program.communicate()
+    rooms = [str(REPOSITORY / room / "__init__.py") for room in ("control_plane", "runner_agent")]
+    assert said.decode().split() == rooms
+    starter = Path(f"/proc/{host.fork_server.pid}/cmdline").read_bytes()
+    assert f"{str(REPOSITORY)!r}".encode() in starter
 
 
 # -- before anything is executed
