@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 
 from banksman.v1 import run_pb2, runner_pb2
 
-from tests.scenarios.children import PATIENT, PAUSE, lines, locked, python
+from tests.scenarios.children import PATIENT, locked, python
 from tests.scenarios.house import Agent, House
 from tests.scenarios.links import Flood, Truthful
 from tests.scenarios.program import Program
@@ -60,6 +59,8 @@ def test_a_copied_state_directory_does_not_speak_for_the_first_one(house: House)
     wait_for(lambda: seen(house).state_directory_id != first.state_directory_id, what="the newest session wins")
     now = seen(house)
     assert any("is a copy of another state directory" in warning for warning in now.warnings), now
+    (aside,) = (house.root / "copy").glob("copied-*")
+    assert {path.name for path in aside.iterdir()} == {f"{patient}.1", f"{run.id}.1", "quarantine"}
     # The first one comes back by itself, and its runs have gone on all the time.
     wait_for(lambda: seen(house).state_directory_id == first.state_directory_id, what="the first one is back")
     back = seen(house)
@@ -83,35 +84,3 @@ def _expect_untouched(house: House, run: Truthful) -> None:
     assert (done.state, len(done.attempts)) == (run_pb2.RUN_STATE_SUCCEEDED, 1), done
     assert [item[0] for item in run.said("start", "stop", "overlap")] == ["start", "stop"]
     assert done.attempts[0].log_complete
-
-
-def test_what_a_copy_brought_with_it_is_set_aside(house: House) -> None:
-    agent = house.agent("r1")
-    tally, arrived, gate = house.root / "tally", house.fifo("arrived"), house.fifo("gate")
-    run = house.submit(spec(python(PAUSE, tally, arrived.path, gate.path)))
-    child = int(arrived.receive())
-    agent.kill_dash_nine()
-    clone = cloned(house, agent)
-    clone.start()
-    wait_for(lambda: any("copy of" in warning for warning in seen(house).warnings), what="the copy is connected")
-    (aside,) = (house.root / "copy").glob("copied-*")
-    assert [path.name for path in aside.iterdir() if path.name != "quarantine"] == [f"{run.id}.1"]
-    assert house.get(run.id).state == run_pb2.RUN_STATE_RUNNING
-    os.kill(child, 0)
-    clone.kill_dash_nine()
-    agent.connect()
-    gate.send()
-    assert house.wait(run.id).state == run_pb2.RUN_STATE_SUCCEEDED
-    assert len(lines(tally)) == 1
-
-
-def test_a_state_directory_that_was_moved_is_no_copy(house: House) -> None:
-    agent = house.agent("r1")
-    before = seen(house).state_directory_id
-    assert agent.stop() == 0
-    place = agent.argv.index("--state-dir") + 1
-    pathlib.Path(agent.argv[place]).rename(house.root / "moved")
-    agent.argv[place] = str(house.root / "moved")
-    agent.connect()
-    assert seen(house).state_directory_id == before
-    assert not any("copy" in warning for warning in seen(house).warnings)

@@ -7,12 +7,15 @@ import os
 import pathlib
 import random
 import sqlite3
+import sys
 import threading
 
 import grpc
 import pytest
 from banksman.v1 import run_pb2, task_pb2
 
+from control_plane.clock import SystemClock
+from control_plane.storage.database import CannotOpen, Database
 from tests.scenarios import cramped
 from tests.scenarios.house import House
 from tests.scenarios.links import Flood, epoch_of, last
@@ -86,19 +89,19 @@ def test_a_database_that_somebody_else_locks_is_waited_for(house: House) -> None
     locked_out(house, 3)
 
 
-def refused_start(house: House) -> str:
-    """What the server says when it does not start on its state directory."""
-    program = Program("refused", house.server.argv, house.root)
+def refused_start(state_directory: pathlib.Path, place: pathlib.Path) -> str:
+    """What the server says when it does not start on this state directory."""
+    argv = [sys.executable, "-m", "control_plane", "serve", "--listen", "127.0.0.1:0"]
+    program = Program("refused", [*argv, "--state-dir", str(state_directory)], place)
     program.start()
     assert program.wait() == 1
     assert "Traceback" not in program.said()
     return program.said()
 
 
-def test_a_state_directory_that_cannot_be_written_is_refused(house: House) -> None:
-    house.server.stop()
-    house.server.argv[house.server.argv.index("--state-dir") + 1] = "/proc/self/banksman"  # root could write elsewhere
-    assert "cannot be used" in refused_start(house)
+def test_a_state_directory_that_cannot_be_written_is_refused(tmp_path: pathlib.Path) -> None:
+    # Not even root can make anything there.
+    assert "cannot be used" in refused_start(pathlib.Path("/proc/self/banksman"), tmp_path)
 
 
 def cut_in_half(path: pathlib.Path) -> None:
@@ -131,12 +134,15 @@ def test_a_damaged_database_is_refused_with_the_way_out(house: House) -> None:
     house.server.stop()
     database = house.server_directory / "banksman.db"
     whole = database.read_bytes()
-    for damage in (cut_in_half, scribble, tear_a_page, empty):
-        damage(database)
-        said = refused_start(house)
-        assert str(database) in said
-        assert "restore a backup" in said
+    for damage in (cut_in_half, scribble, empty, tear_a_page):
         database.write_bytes(whole)
+        damage(database)
+        with pytest.raises(CannotOpen, match="restore a backup"):
+            Database.open(house.server_directory, SystemClock())
+    said = refused_start(house.server_directory, house.root)
+    assert str(database) in said
+    assert "restore a backup" in said
+    database.write_bytes(whole)
     house.start_server()
     assert house.get(run.id).id == run.id
 
