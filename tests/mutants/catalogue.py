@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 
 WIRE = "tests/scenarios/test_rules_on_the_wire.py::test_"
 HOST = "tests/scenarios/test_rules_on_the_host.py::test_"
+RESTORES = "tests/scenarios/test_restores.py::test_"
 TIME = "tests/scenarios/test_rules_of_time.py::test_"
 
 _SERVER: Final = (
@@ -88,8 +89,8 @@ _SERVER: Final = (
         name="identity-from-the-body",
         rule="Who asks is known by the key that signed, never by the name in a message.",
         file="control_plane/api/entry.py",
-        old="        signed = is_signed(runner.public_key, request.signature, text)",
-        new="        signed = runner.id == request.runner_id",
+        old="is_signed(runner.public_key, request.signature, text)",
+        new="(runner.id == request.runner_id)",
         killers=(WIRE + "a_credential_is_renewed_only_for_whoever_has_the_key",),
     ),
     Mutant(
@@ -221,6 +222,22 @@ _SERVER: Final = (
         new="        paused = self.last_tick_s is not None and now_s",
         killers=(TIME + "a_server_that_stood_still_gives_nobody_up",),
     ),
+    Mutant(
+        name="fence-given-out-again",
+        rule="After a restore no fence is given out that the lost time may have given out.",
+        file="control_plane/domain/ids.py",
+        old="    return max(current, generation << _EPOCH_COUNTER_BITS) + 1",
+        new="    return current + 1",
+        killers=(RESTORES + "a_server_that_was_restored_by_the_book_runs_nothing_twice",),
+    ),
+    Mutant(
+        name="withheld-run-offered",
+        rule="A run that a runner lists under an unknown fence is offered to nobody.",
+        file="control_plane/domain/placement.py",
+        old="        if run.withheld_by:",
+        new='        if run.withheld_by and run.withheld_by == "":',
+        killers=(RESTORES + "a_server_that_was_restored_by_the_book_runs_nothing_twice",),
+    ),
 )
 
 _HOST: Final = (
@@ -336,6 +353,14 @@ _HOST: Final = (
         old="    everything = tuple(turn.held.values())\n",
         new="    everything: tuple[Held, ...] = ()\n",
         killers=(HOST + "an_agent_that_comes_back_says_first_what_it_has",),
+    ),
+    Mutant(
+        name="secret-cut-in-two",
+        rule="A secret is masked however its bytes are cut into writes.",
+        file="runner_agent/shim/mask.py",
+        old="        return self._write(buffer, self._hold_from(buffer))",
+        new="        return self._write(buffer, len(buffer))",
+        killers=("tests/scenarios/test_secrets.py::test_a_secret_is_masked_however_its_writes_are_cut",),
     ),
 )
 
