@@ -59,9 +59,15 @@ class RunnerSessionServicer(session_pb2_grpc.RunnerSessionServiceServicer):
         if runner is None:
             raise Unauthenticated(ErrorCode.SIGNATURE_INVALID)
         text = renewal_text(runner.id, request.at_unix_s, request.nonce)
-        signed = is_signed(runner.public_key, request.signature, text)
-        if not (signed and self._window.is_fresh(request.at_unix_s, now_s)):
-            raise Unauthenticated(ErrorCode.SIGNATURE_INVALID, hint="Check the clock of the runner's host.")
+        if not is_signed(runner.public_key, request.signature, text):
+            raise Unauthenticated(ErrorCode.SIGNATURE_INVALID)
+        if not self._window.is_fresh(request.at_unix_s, now_s):
+            raise Unauthenticated(
+                ErrorCode.SIGNATURE_INVALID,
+                f"The clocks of the runner's host and of the server are {abs(now_s - request.at_unix_s):.0f} s apart.",
+                hint="Set the clock that is wrong; a runner goes by the server's until then.",
+                metadata={"server_unix_s": str(int(now_s))},
+            )
         if not self._window.use(runner.id, request.nonce, now_s):
             raise Unauthenticated(ErrorCode.SIGNATURE_INVALID, "The signature was used before.")
         return await runners.renew(self._desk.house, runner.id)

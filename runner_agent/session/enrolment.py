@@ -15,7 +15,7 @@ from banksman.v1 import session_pb2_grpc
 from runner_agent.clock import Clock
 from runner_agent.session import credential_file
 from runner_agent.session.credential_file import RunnerIdentity
-from runner_agent.session.refusals import EXIT_CONFLICT, Refused, if_revoked, is_auth, sentence_of
+from runner_agent.session.refusals import EXIT_CONFLICT, Refused, if_revoked, is_auth, sentence_of, server_time_s
 
 CALL_TIMEOUT_S = 20.0
 RENEW_BEFORE_S = 120.0
@@ -40,6 +40,7 @@ class Enrolment:
     ) -> None:
         self.path = path
         self._clock = clock
+        self._server_ahead_s = 0
         self._name = name
         self._labels = dict(labels)
         self._join_token = join_token
@@ -59,7 +60,7 @@ class Enrolment:
         stub = session_pb2_grpc.RunnerSessionServiceStub(channel)
         if self._identity is None or not self._identity.enrolled:
             return (await self._enrol(stub)).credential
-        left_s = self._identity.expires_at_s - self._clock.wall_ns() / _SECOND_NS
+        left_s = self._identity.expires_at_s - self._server_s()
         if renew:
             return (await self._renew(stub, self._identity)).credential
         if left_s < RENEW_BEFORE_S:
@@ -103,8 +104,22 @@ class Enrolment:
             )
         )
 
+    def _server_s(self) -> int:
+        """The server's wall time, as far as we know: ours, until it has told us that they are too far apart."""
+        return self._clock.wall_ns() // _SECOND_NS + self._server_ahead_s
+
     async def _renew(self, stub: _Stub, identity: RunnerIdentity) -> RunnerIdentity:
-        at_s = self._clock.wall_ns() // _SECOND_NS
+        try:
+            return await self._renew_at(stub, identity, self._server_s())
+        except grpc.aio.AioRpcError as error:
+            told_s = server_time_s(error)
+            if told_s is None:
+                raise
+        # Which of the two clocks was set does not matter: the key is the identity, not the time.
+        self._server_ahead_s += told_s - self._server_s()
+        return await self._renew_at(stub, identity, told_s)
+
+    async def _renew_at(self, stub: _Stub, identity: RunnerIdentity, at_s: int) -> RunnerIdentity:
         nonce = secrets.token_bytes(16)
         request = wire.RenewCredentialRequest(
             runner_id=identity.runner_id,

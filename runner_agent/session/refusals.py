@@ -21,15 +21,23 @@ class Refused(Exception):
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:
     """The reason code (ErrorInfo) that came with an error; empty if none did."""
+    return str(_info_of(error).reason)
+
+
+def server_time_s(error: grpc.aio.AioRpcError) -> int | None:
+    """The server's wall time (seconds since 1970), if it told it because ours is too far off."""
+    told = _info_of(error).metadata.get("server_unix_s", "")
+    return int(told) if told.isascii() and told.isdecimal() and len(told) < 12 else None
+
+
+def _info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
+    info = error_details_pb2.ErrorInfo()
     status = rpc_status.from_call(error)
-    if status is None:
-        return ""
-    for detail in status.details:
-        info = error_details_pb2.ErrorInfo()
+    for detail in () if status is None else status.details:
         if detail.Is(info.DESCRIPTOR):
             detail.Unpack(info)
-            return str(info.reason)
-    return ""
+            break
+    return info
 
 
 def is_auth(error: grpc.aio.AioRpcError) -> bool:
