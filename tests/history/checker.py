@@ -43,12 +43,16 @@ class Tally:
     confirmed: int
     false_confirmed: int
     cancels: int
+    firings: int
+    request_ids: int
+    read_while_running: int
 
     def __str__(self) -> str:
         return (
             f"{self.runs} runs, {self.attempts_that_ran} attempts that ran, {self.bytes_written:,} bytes written, "
             f"{self.bytes_wrong} lost or repeated, {self.overlaps} overlaps, {self.cancels} cancels, "
-            f"{self.false_confirmed} of {self.confirmed} kill_confirmed false"
+            f"{self.false_confirmed} of {self.confirmed} kill_confirmed false, {self.firings} firings, "
+            f"{self.request_ids} request ids, {self.read_while_running} logs read while they grew"
         )
 
 
@@ -73,5 +77,8 @@ def tally(history: History) -> Tally:
         overlaps=sum(1 for _ in overlaps(history)),
         confirmed=len(proofs),
         false_confirmed=sum(1 for violation in cancels(history) if "kill_confirmed" in violation.text),
+        firings=len(history.rows("firings")),
+        request_ids=len(history.rows("request_ids")),
+        read_while_running=len(history.of("served")),
         cancels=sum(call["method"] == "CancelRun" and call["code"] == "OK" for call in history.of("call")),
     )

@@ -164,6 +164,7 @@ def test_a_tally_counts_what_is_lost_repeated_or_falsely_confirmed() -> None:
     assert tally(changed(setting({"bytes": 61}, what="log", run="again", stream="out"))).bytes_wrong == 2
     told = tally(changed(adding(proof("well", 1, 3.5, "1.0.tail.9.lock"), *truth("again", 3, ("beat", 0, 4.5)))))
     assert (told.false_confirmed, told.overlaps, told.cancels, told.runs) == (1, 1, 1, 4)
+    assert (told.firings, told.request_ids, told.read_while_running) == (2, 1, 1)
 
 
 def test_a_saved_history_is_checked_again_and_shown(
