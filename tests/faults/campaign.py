@@ -106,6 +106,7 @@ class Traffic:
         self._chance = chance
         self._number = 0
         self._ends = threading.Event()
+        self._abandoned = False
         self._timed: list[dict[str, Any]] = []
 
     def run(self) -> None:
@@ -115,9 +116,11 @@ class Traffic:
                 self._submit()
             self._look()
             self._ends.wait(0.1)
-        wait_for(self._all_settled, what="every run settles", timeout_s=120)
+        if not self._abandoned:
+            wait_for(self._all_settled, what="every run settles", timeout_s=120)
 
-    def end(self) -> None:
+    def end(self, *, abandon: bool = False) -> None:
+        self._abandoned = abandon
         self._ends.set()
 
     def _all_settled(self) -> bool:
@@ -233,12 +236,15 @@ class Campaign:
             try:
                 self._kill_all(house, agent, traffic, wanted, failed)
                 house.points.disarm()
-                traffic.end_schedule()
+                if not self.halted.is_set():
+                    traffic.end_schedule()
             finally:
-                traffic.end()
+                traffic.end(abandon=self.halted.is_set())
                 thread.join(180)
             if failed:
                 raise failed[0]
+            if self.halted.is_set():
+                raise RuntimeError(f"{self.name} was halted")
             self.say(f"{self.name}: {traffic.done} runs, {sum(self.killed.values())} kills; checking")
             return recorder.expect_whole(house)
 
