@@ -23,6 +23,9 @@ class Checks:
     def __init__(self, truth: Truth, now: Callable[[], float], trace: Callable[..., None]) -> None:
         self.truth, self._now, self._trace = truth, now, trace
         self.logs: LogFiles
+        # Since when the server has been listening without a break, and how long it must before it gives an attempt up.
+        self.awake_since = 0.0
+        self.patience_s: Callable[[str], float] = lambda run_id: 0.0
         self.acked: dict[AttemptKey, int] = {}
         self.served: dict[AttemptKey, bytes] = {}
         self._pending: list[tuple[str, str, int, str, str]] = []
@@ -59,11 +62,22 @@ class Checks:
             self.violate(f"I4 run {name} is queued again though its cancel was accepted")
 
     def _attempt(self, key: Key, was: str, now: str) -> None:
-        state, run_epoch = now.split("|")
+        state, run_epoch, reason, exit_stored = now.split("|")
         if was in _ATTEMPT_OVER:
             self.violate(f"I3 attempt {short(key)} went from {was} to {state}")
         if int(run_epoch) != key.epoch and state != "CANCELLED":
             self.violate(f"I1 attempt {short(key)} became {state} under fence {run_epoch}")
+        if state == "LOST" and reason == "RUNNER_LOST" and exit_stored == "0":
+            self._given_up(key)
+
+    def _given_up(self, key: Key) -> None:
+        """The loss clock ran out: the server must have listened for all that time, awake and in one life."""
+        patience_s = self.patience_s(key.run_id)
+        listened_s = self._now() - self.awake_since
+        if listened_s < patience_s - 1.0:
+            self.violate(
+                f"I2 attempt {short(key)} given up after {listened_s:.1f} s of listening, not {patience_s:.0f}"
+            )
 
     def _born(self, key: Key, was: str, now: str) -> None:
         if int(now) > 1:

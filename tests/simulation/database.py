@@ -91,7 +91,8 @@ TRIGGERS = (
     """CREATE TEMP TRIGGER attempt_moved AFTER UPDATE ON main.attempts
        WHEN OLD.state IS NOT NEW.state
        BEGIN SELECT noticed('attempt', NEW.run_id, NEW.lease_epoch, OLD.state,
-         NEW.state || '|' || (SELECT lease_epoch FROM runs WHERE id = NEW.run_id)); END""",
+         NEW.state || '|' || (SELECT lease_epoch FROM runs WHERE id = NEW.run_id) || '|' || COALESCE(NEW.reason, '')
+         || '|' || NEW.exit_stored); END""",
     """CREATE TEMP TRIGGER attempt_born AFTER INSERT ON main.attempts
        BEGIN SELECT noticed('born', NEW.run_id, NEW.lease_epoch, '',
          (SELECT COUNT(*) FROM attempts WHERE run_id = NEW.run_id
@@ -144,6 +145,7 @@ class SimDatabase(Database):
         self._sim_connection = store.engine.connect()
         self._writer = SimWriter(self._sim_connection, monotonic_s=monotonic_s)
         self._working = self._writing = False
+        self._due: tuple[Any, ...] | None = None
         event.listen(self._sim_connection, "commit", self._commits)
 
     def _commits(self, connection: Connection) -> None:
@@ -179,6 +181,7 @@ class SimDatabase(Database):
             raise
         finally:
             self._writing = False
+        self._due = None
         self._watcher.committed()
         answers = [ready.pop() for _ in range(len(ready) - waiting)]
         try:
@@ -186,6 +189,14 @@ class SimDatabase(Database):
         except Crashed:
             return
         ready.extend(reversed(answers))
+
+    def next_due(self) -> int | None:
+        """When a wall clock next concerns a run (microseconds); looked up only when something was written."""
+        if self._due is None:
+            query = "SELECT MIN(due_at) FROM runs WHERE due_at IS NOT NULL"
+            self._due = self._store.driver.execute(query).fetchone()
+        due: int | None = self._due[0]
+        return due
 
     async def read(self, body: Callable[[Connection], T]) -> T:
         if self._writing:

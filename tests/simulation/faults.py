@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
+# A pause of the server of more than this it must notice by itself.
+PAUSE_S = 8.0
+
 
 class Faults:
     """Strikes at random instants until it is told to stop."""
@@ -26,6 +29,7 @@ class Faults:
             (self._partition, 20), (self._cut, 10), (self._flaky, 8), (self._slow, 4), (self._server_crash, 14),
             (self._server_stop, 4), (self._agent_crash, 14), (self._shim_kill, 8), (self._fork_server_kill, 4),
             (self._all_killed, 3), (self._reboot, 4), (self._freeze, 12), (self._clock_step, 4), (self._clone, 2),
+            (self._late_word, 4),
             (self._leave, 4), (self._handover, 5), (self._disk_full, 4), (self._log_disk, 3), (self._drain, 2),
         ]  # fmt: skip
         self._next()
@@ -163,7 +167,32 @@ class Faults:
         self.count(f"{kind} frozen")
         life.freeze()
         thaw = next((shim.thaw for shim in host.shims.values() if shim.life is life), life.thaw)
-        self.world.god.later(self._span_s(), thaw)
+        span_s = self._span_s()
+        self.world.god.later(span_s, thaw)
+        if kind == "server" and span_s > PAUSE_S:
+            self.world.god.later(span_s, self._listens_again)
+
+    def _listens_again(self) -> None:
+        self.world.checks.awake_since = self.world.loop.now
+
+    def _late_word(self) -> None:
+        """An agent sleeps over the answer to its heartbeat; when it wakes, the link is gone for long."""
+        host = self._host()
+        agent = self.world.agents.get(host.name)
+        if agent is None or not agent.life.alive or agent.life.frozen:
+            return
+        self.count("agent frozen, then cut off")
+        agent.life.freeze()
+        span_s = self.rng.uniform(20, 120)
+        self.world.god.later(span_s, agent.life.thaw)
+        self.world.god.later(span_s + 0.05, self._cut_off, host)
+
+    def _cut_off(self, host: Host) -> None:
+        if self.active:
+            link = Link(up=False, down=False)
+            self.world.network.links[host.name] = link
+            self.partitions += 1
+            self.world.god.later(self.rng.uniform(100, 600), self._mend, host, link)
 
     def _clock_step(self) -> None:
         step_s = self.rng.choice((-3_600.0, 3_600.0, -90.0, 90.0, 7.0))

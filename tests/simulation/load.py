@@ -62,7 +62,7 @@ def spec(rng: random.Random, beat_s: float) -> RunSpec:
     timeout_s = rng.uniform(5, 300) if never_ends or rng.random() < 0.3 else None
     words = {
         "seed": rng.getrandbits(40),
-        "longest_s": rng.choice((0.5, 5, 60, 240)),
+        "longest_s": rng.choice((0.5, 5, 60, 240, 400)),
         "never_ends": never_ends,
         "chunks": rng.choice((1, 4, 12)),
     }

@@ -162,7 +162,7 @@ class SimServer:
             return True
         if self.sessions._owed or abs(sweeper._difference_s() - sweeper._base_s) > 0.5:
             return True
-        (due_at,) = self.store.driver.execute("SELECT MIN(due_at) FROM runs WHERE due_at IS NOT NULL").fetchone()
+        due_at = self.database.next_due()
         return due_at is not None and due_at <= self.clock.now().timestamp() * 1e6
 
     # -- streams

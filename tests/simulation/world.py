@@ -36,7 +36,7 @@ from tests.simulation.truth import Truth
 OPEN_RUNS = """SELECT id, state, lease_epoch, EXISTS (SELECT 1 FROM attempts a WHERE a.run_id = r.id
     AND a.state_directory_id LIKE 'directory-of-clone%') FROM runs r WHERE settled_at IS NULL"""
 HOUR_S = 3_600.0
-SETTLE_S = 4 * HOUR_S
+SETTLE_S = 8 * HOUR_S
 ANN = Principal(
     id=PrincipalId("01900000-0000-7000-8000-00000000a001"), kind=PrincipalKind.USER, name="ann", admin=True,
     created_at=EPOCH,
@@ -72,6 +72,7 @@ class World:
         self.timing = Timing(heartbeat_shortest_s=self.rng.choice((5.0, 5.0, 10.0)))
         self.loop.executor_s = lambda: self.rng.uniform(0.0, 0.002)
         self.network.acks = self._acked
+        self.checks.patience_s = self._patience_s
         if keep_trace:
             self.network.tell = self._note
         self.hosts = [Host(self.loop, self.truth, self.rng, f"h{n}") for n in range(self.rng.choice((3, 4, 5)))]
@@ -94,6 +95,13 @@ class World:
         self._hash.update(line.encode())
         if self._keep_trace:
             self.lines.append(line)
+
+    def _patience_s(self, run_id: str) -> float:
+        """How long an attempt of this run is waited for at least, whatever the policy adds."""
+        wish = next((wish for wish in self.wishes if wish.run_id == run_id), None)
+        if wish is None or wish.spec.loss.lost_after_s is None:
+            return 0.0
+        return wish.spec.loss.lost_after_s + wish.spec.grace + self.timing.loss_margin_s
 
     def _note(self, *words: object) -> None:
         self.lines.append(f"{self.loop.now:11.4f} " + " ".join(str(word) for word in words))
@@ -131,6 +139,7 @@ class World:
             timing=self.timing, rng=self.rng, watcher=self.checks, stepped=lambda step_s: None,
         )  # fmt: skip
         self.server.life.on_death.append(self._server_died)
+        self.checks.awake_since = self.loop.now
 
     def _server_died(self) -> None:
         self.trace("server dead")
