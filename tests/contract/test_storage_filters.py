@@ -80,7 +80,7 @@ class Stock:
             task_id=None if task is None else task.id,
             task_name="" if task is None else task.name,
             tags=TAGS[: number % 4],
-            options=RunOptions(labels={key: VALUES[number % 3] for key in KEYS[: number % 4]}),
+            options=RunOptions(labels=dict.fromkeys(KEYS[: number % 4], VALUES[number % 3])),
             trigger_type=list(TriggerType)[number % 3],
             created_by=(USER_ID, OTHER_ID)[number % 2],
             created_at=TIMES[number % 4],
