@@ -124,6 +124,15 @@ def try_lock(path: str, *, create: bool = True) -> int | None:
     return descriptor
 
 
+def working_directory_is_gone() -> bool:
+    """Whether somebody has removed the directory in which this process works."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 def boot_id() -> str:
     """Names this boot of this host."""
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:

@@ -318,6 +318,8 @@ class Shim:
                 return
             except OSError as error:
                 os.write(2, f"shim: the exit record cannot be stored: {error}\n".encode())
+                if files.working_directory_is_gone():
+                    return  # nobody will ever look there: whoever listens now is the only one to be told
                 signal.sigtimedwait((), 1.0)
         raise OSError("the exit record could not be stored")
 

@@ -63,8 +63,13 @@ def file_name(number: int) -> str:
 
 
 def file_numbers(directory: str) -> list[int]:
-    """The numbers of the spool files in a run directory, ascending. Raises OSError."""
-    names = os.listdir(directory)
+    """The numbers of the spool files in a run directory, ascending; none if it was removed. Raises OSError."""
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        if os.path.isdir(os.path.dirname(directory)):  # else it is all of the disk that is away, and may come back
+            return []
+        raise
     return sorted(int(name[len(_PREFIX) :]) for name in names if name.startswith(_PREFIX) and name[6:].isdecimal())
 
 

@@ -188,14 +188,16 @@ def test_what_does_not_belong_among_the_runs_is_left_alone_and_named(house: Hous
 
 def test_a_run_directory_that_vanishes_under_its_shim_is_told(house: House) -> None:
     agent = house.agent("r1")
-    run, gate, directory = begin(house, "one")
+    run, _, directory = begin(house, "one")
     other, other_gate, _ = begin(house, "two")
     shutil.rmtree(directory)
     other_gate.send()
     assert house.wait(other.id).state == run_pb2.RUN_STATE_SUCCEEDED
     house.cancel(run.id)
-    gate.send()
-    wait_for(lambda: not _python_of(house, "one.g"), what="the tree is gone")
+    done = house.wait(run.id)
+    assert (done.state, done.kill_confirmed) == (run_pb2.RUN_STATE_CANCELLED, True)
+    assert not _python_of(house, "one.g")
+    assert done.attempts[0].log_bytes >= len(b"before\n"), "what it wrote is known"
     agent.expect_running()
     assert house.execute(spec(["/bin/true"])).state == run_pb2.RUN_STATE_SUCCEEDED
 
