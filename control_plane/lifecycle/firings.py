@@ -14,7 +14,7 @@ from control_plane.domain.reason import Reason
 from control_plane.domain.run import Run, TriggerType
 from control_plane.domain.schedule import FiringOrigin, OverlapPolicy, Schedule, plan_firing
 from control_plane.domain.task import Task
-from control_plane.lifecycle import runs
+from control_plane.lifecycle.births import Birth, born, require_launcher
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.requests import once, refuse, request_id_violations, require_saved
 from control_plane.lifecycle.variables import Given, Values, resolve
@@ -146,12 +146,12 @@ def _made(
     skip = _skip(connection, schedule, task)
     if skip is None:
         try:
-            runs.require_launcher(frozen.spec)
+            require_launcher(frozen.spec)
             values = resolve(connection, schedule.project_id, frozen.spec, Given(), task)
         except BanksmanError as refused:
             # Nobody hears an answer: the firing says itself why nothing ran.
             skip, note = Reason.TASK_INACTIVE, f"The task cannot run by itself: {refused.message}"
-    birth = runs.Birth(
+    birth = Birth(
         project_id=schedule.project_id,
         frozen=frozen,
         task=task,
@@ -164,7 +164,7 @@ def _made(
         skip_note=note,
         values=values,
     )
-    case = runs.born(house, connection, birth)
+    case = born(house, connection, birth)
     writes.link_firing(connection, schedule.id, origin, scheduled_time, case.run.id)
     return _Fired(run=case.run, case=case)
 

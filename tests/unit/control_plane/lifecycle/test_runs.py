@@ -18,7 +18,7 @@ from control_plane.domain.session import ExitOutcome, HeldPhase, Stop, Withdraw
 from control_plane.domain.spec import Command, EnvVar, RetryPolicy, RunSpec, Step
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.task import Task
-from control_plane.lifecycle import runs, secrets, tasks
+from control_plane.lifecycle import births, runs, secrets, tasks
 from control_plane.storage.database import Connection
 from tests.fakes.cases import exit_record, spec
 from tests.fakes.world import World
@@ -313,14 +313,14 @@ async def test_a_run_can_be_born_skipped(world: World) -> None:
     frozen = world.house.specs.freeze(spec())
 
     def body(conn: Connection) -> RunId:
-        birth = runs.Birth(
+        birth = births.Birth(
             project_id=world.project_id,
             frozen=frozen,
             trigger_type=TriggerType.SCHEDULED,
             created_by=world.ann.id,
             skip=Reason.OVERLAP,
         )
-        return runs.born(world.house, conn, birth).run.id
+        return births.born(world.house, conn, birth).run.id
 
     run_id = await world.house.database.write(body)
     skipped = await world.stored(run_id)
