@@ -166,4 +166,4 @@ def _line(text: str) -> str:
     if "ExceptionGroup" not in head:
         return head[:300]
     inner = [match for match in _SAID.findall(text) if "ExceptionGroup" not in match and "CancelledError" not in match]
-    return (inner[-1] if inner else head)[:300]
+    return (inner[-1].partition("\\n")[0] if inner else head)[:300]

@@ -205,7 +205,7 @@ async def test_a_run_that_is_being_cancelled_is_never_tried_again(
         await stream.exited(key, record(1, **words))
         done = await wire.settled(run)
         assert (done.state, done.reason) == (run_pb2.RUN_STATE_CANCELLED, run_pb2.REASON_USER_CANCEL)
-        assert [attempt.state for attempt in done.attempts] == [state]
+        assert [attempt.state for attempt in done.attempts] == [state], "it was not ended by the cancel"
         await wire.quiet(stream)
         assert not stream.has("offer"), "a cancelled run was offered"
 
@@ -228,7 +228,8 @@ async def test_a_stop_is_told_again_with_the_next_welcome(wire: Wire) -> None:
     inventory = [listed(key, pb.HELD_PHASE_RUNNING)]
     async with wire.runner.session(labels=labels(wire), inventory=inventory) as (_, welcome):
         (verdict,) = welcome.verdicts
-        assert (verdict.kind, verdict.stop.reason) == (pb.VERDICT_KIND_STOP, run_pb2.REASON_USER_CANCEL)
+        stop = (pb.VERDICT_KIND_STOP, run_pb2.REASON_USER_CANCEL)
+        assert (verdict.kind, verdict.stop.reason) == stop, "a stop that was lost stays lost"
 
 
 async def test_nothing_is_tried_again_while_its_tree_may_live(wire: Wire) -> None:
@@ -296,7 +297,7 @@ async def test_what_overlaps_is_cut_and_what_is_missing_is_asked_for(wire: Wire)
         await stream.chunk(key, 0, LOG[:4])
         assert (await stream.expect("log_ack")).committed_offset == 4
         await stream.chunk(key, 2, LOG[2:6])
-        assert (await stream.expect("log_ack")).committed_offset == 6
+        assert (await stream.expect("log_ack")).committed_offset == 6, "bytes were repeated"
         await stream.chunk(key, 7, LOG[7:])
         assert (await stream.expect("log_rewind")).expected_offset == 6
         await stream.chunk(key, 6, LOG[6:])
