@@ -135,24 +135,34 @@ async def _withhold(house: House, runner_id: RunnerId, runs: frozenset[RunId], u
     new = runs - house.withheld.get(runner_id, frozenset())
     if runs:
         house.withheld[runner_id] = runs
-    store = partial(writes.store_withheld, runner_id=runner_id, runs=runs, at=house.clock.now())
-    await house.database.write(store, name="restores.withhold")
+
+    def body(conn: Connection) -> int:
+        writes.store_withheld(conn, runner_id=runner_id, runs=runs, at=house.clock.now())
+        return reads.generation(conn)
+
+    generation = await house.database.write(body, name="restores.withhold")
     if not runs:
         house.withheld.pop(runner_id, None)
         house.watch.notify("queue")
     if new:
-        _warn(house, runner_id, new, max((generation_of(key.lease_epoch) for key in unknown), default=0))
+        _warn(runner_id, new, max((generation_of(key.lease_epoch) for key in unknown), default=0), generation)
 
 
-def _warn(house: House, runner_id: RunnerId, runs: frozenset[RunId], generation: int) -> None:
+def _warn(runner_id: RunnerId, runs: frozenset[RunId], listed: int, ours: int) -> None:
+    advice = (
+        "a restore from a backup explains it"
+        if listed < ours
+        else (
+            "if the database was restored from a backup and nobody has said so, stop the server and run"
+            f" `banksman-server restored --above {listed}`"
+        )
+    )
     log.warning(
         "a runner holds runs that this database does not know; they are offered to nobody",
         runner=runner_id,
-        runs=sorted(runs)[:_RUNS_TOLD],
+        runs=", ".join(sorted(runs)[:_RUNS_TOLD]),
         count=len(runs),
-        generation=generation,
-        advice="if the database was restored from a backup and nobody has said so, stop the server and run"
-        f" `banksman-server restored --above {generation}`",
+        advice=advice,
     )
 
 

@@ -87,7 +87,13 @@ class Connection:
             self._tell("no credential", f"The credential cannot be written to {self._enrolment.path}: {error}.")
             return None
         except grpc.aio.AioRpcError as error:
-            self._tell(f"failing {error.code().name}", f"The server at {self._server} says: {sentence_of(error)}.")
+            said = f"The server at {self._server} says: {sentence_of(error).rstrip('.')}."
+            if is_auth(error):
+                said += (
+                    " If that stays so, it does not know this runner (a backup from before it joined was restored):"
+                    f" remove {self._enrolment.path} and join anew."
+                )
+            self._tell(f"failing {error.code().name}", said)
             return None
         finally:
             await channel.close()
