@@ -68,7 +68,9 @@ class Agent(Program):
         wait_for(connected, what=f"{self.name} is connected", timeout_s=45)
 
     def runner(self) -> runner_pb2.Runner | None:
-        answer = self._house.doors.runners.ListRunners(runner_pb2.ListRunnersRequest(include_revoked=True, page_size=1000))
+        answer = self._house.doors.runners.ListRunners(
+            runner_pb2.ListRunnersRequest(include_revoked=True, page_size=1000)
+        )
         return next((runner for runner in answer.runners if runner.name == self.name), None)
 
     def _session_epoch(self) -> int:
