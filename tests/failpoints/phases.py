@@ -28,9 +28,25 @@ LIFE = (
     "release.half_deleted",
     "release.done",
 )
+# Those that the fast scenarios try; the long ones try all.
+MAIN = (
+    "accept.after_journal",
+    "accept.after_send",
+    "assignment.received",
+    "fork.before_order",
+    "fork.after_order",
+    "started.after_send",
+    "step_ended.heard",
+    "log.after_send@2",
+    "exit.before_send",
+    "exit.after_send",
+    "release.before_run_directory",
+    "release.half_deleted",
+)
 # The control plane waits for its offer to expire.
 SLOW = frozenset({"offer.received", "accept.before_journal"})
 STOP = ("stop.received", "stop.before_pass_on", "stop.passed_on", "stop_phase.heard@3", "stop_status.after_send")
+MAIN_STOP = ("stop.received", "stop.passed_on", "stop_phase.heard@3")
 START = ("start.begun", "start.locked", "start.before_scan", "start.scanned", "start.ready", "hello.before_send")
 
 # By the shim: nothing was executed, and the run comes again;

@@ -11,13 +11,19 @@ from tests.scenarios.test_schedules import runs_of, schedule, soon, task
 from tests.waiting import wait_for
 
 MOMENTS = ("before_commit", "after_commit", "after_send")
-# Of a run's life, in its order. An offer that was stored and not sent is waited for in the long tests; a step's end is
-# answered by silence.
+# Of a run's life, in its order. The long tests try all; among them an offer that was stored and never sent, for which
+# everybody waits until it expires.
 LIFE = [
-    (verb, moment)
-    for verb in ("submit", "offer", "accept", "started", "step", "log_batch", "exit", "release")
-    for moment in MOMENTS
-    if (verb, moment) not in (("offer", "after_commit"), ("step", "after_send"))
+    *(
+        (verb, moment)
+        for verb in ("submit", "accept", "started", "log_batch", "exit", "release")
+        for moment in MOMENTS[:2]
+    ),
+    ("submit", "after_send"),
+    ("offer", "before_commit"),
+    ("offer", "after_send"),
+    ("accept", "after_send"),
+    ("log_batch", "after_send"),
 ]
 
 
@@ -27,6 +33,24 @@ def test_a_run_survives_a_kill_of_the_server_at_each_commit_of_its_life(scene: S
     scene.die(f"server.{verb}.{moment}:kill", lambda: scene.submit(told))
     scene.server_returns()
     assert scene.submit(told), "asked again with the same request id"
+    scene.expect_succeeded(told)
+
+
+@pytest.mark.parametrize("point", ["held.before_commit", "held.after_commit", "welcome.after_send"])
+def test_an_end_that_only_the_inventory_tells_is_told_again_after_a_kill(scene: Scene, point: str) -> None:
+    told = scene.told(steps=2)
+    scene.die("agent.exited.heard:kill", lambda: scene.submit(told))
+    scene.die(f"server.{point}:kill", scene.agent_returns)
+    scene.server_returns()
+    scene.expect_succeeded(told)
+
+
+@pytest.mark.parametrize("moment", MOMENTS[:2])
+def test_a_session_whose_end_was_being_stored_is_followed_by_another(scene: Scene, moment: str) -> None:
+    told = scene.begun(steps=2, pieces=60)
+    scene.die(f"server.disconnect.{moment}:kill", scene.agent.kill_dash_nine)
+    scene.server_returns()
+    scene.agent_returns()
     scene.expect_succeeded(told)
 
 
@@ -64,7 +88,7 @@ def test_a_retry_by_hand_is_one_run_whenever_the_server_is_killed(scene: Scene, 
     assert scene.house.doors.runs.RetryRun(wanted).id == again.id
     assert _retries(scene, failed.id) == [again.id]
     second = Told(scene, told.plans)
-    second.id = again.id
+    scene.note(second, again.id)
     scene.expect(second, run_pb2.RUN_STATE_FAILED, run_pb2.REASON_EXIT_NONZERO)
 
 
