@@ -54,7 +54,7 @@ PERIOD_S = 2.0
 ACTIVE = 8
 # How often a strike is helped along, three seconds each, before the victim is killed where it is.
 PATIENCE = 5
-LOUD = [500, 3_000, 60_000, 64_000]
+LOUD = [500, 3_000, 120_000, 130_000]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def _kind(kind: str) -> list[dict[str, Any]]:
     """The plans of a run's steps."""
     match kind:
         case "loud":
-            return [{"pieces": 110, "sizes": LOUD, "pause_s": 0.004, "beat": 40}]
+            return [{"pieces": 160, "sizes": LOUD, "pause_s": 0.004, "beat": 40}]
         case "steps":
             return [{"pieces": 6, "pause_s": 0.01}, {"pieces": 6, "pause_s": 0.01}, {"pieces": 20, "code": 3}]
         case "deaf":
