@@ -77,7 +77,7 @@ def test_when_every_shim_is_killed_its_tree_dies_and_the_kernel_says_so(circus: 
     for shape, done in troupe.endings(circus, artists).items():
         assert (done.state, done.reason) == (run_pb2.RUN_STATE_LOST, run_pb2.REASON_SHIM_DIED), shape
         assert done.kill_confirmed, shape
-        assert circus.log(done.id) == b"ready\n"
+        assert circus.log(done.id) in (b"ready\n", b""), "what no shim had read from the pipe died with it"
     assert troupe.survivors(artists) == []
 
 
