@@ -8,6 +8,7 @@ from tests.mutants.mutant import Mutant
 
 WIRE = "tests/scenarios/test_rules_on_the_wire.py::test_"
 HOST = "tests/scenarios/test_rules_on_the_host.py::test_"
+SIMULATION = "tests.simulation --first --seeds 1-6"
 RESTORES = "tests/scenarios/test_restores.py::test_"
 TIME = "tests/scenarios/test_rules_of_time.py::test_"
 
@@ -221,6 +222,14 @@ _SERVER: Final = (
         old="        paused = self.last_tick_s is None or now_s",
         new="        paused = self.last_tick_s is not None and now_s",
         killers=(TIME + "a_server_that_stood_still_gives_nobody_up",),
+    ),
+    Mutant(
+        name="freed-without-grace-and-margin",
+        rule="The server frees a silent run only when its runner has certainly ended it.",
+        file="control_plane/domain/loss.py",
+        old="    return silent_s + max(spec.grace, stop_grace_s) + timing.loss_margin(silent_s)",
+        new="    return silent_s",
+        killers=(SIMULATION,),
     ),
     Mutant(
         name="fence-given-out-again",
