@@ -36,11 +36,14 @@ class Site:
         self.agent: Agent = behind(house, self.proxy, f"r{number}", slots=6)
         self.chance = random.Random(number)
         self.number = number
+        self.halted = False
         self.lengths: collections.Counter[str] = collections.Counter()
 
     def partitions(self, count: int) -> None:
         """One after the other, each under new runs and what is left of the older ones."""
         for number in range(count):
+            if self.halted:
+                return
             length = list(LENGTHS_S)[(number + self.number) % len(LENGTHS_S)]
             self._submit(number)
             kind = self.chance.choice(KINDS)
@@ -84,8 +87,12 @@ def test_partitions_never_make_two_of_one_run(figures: Figures, tmp_path: pathli
         sites = [Site(house, number, recorder) for number in range(SITES)]
         try:
             with ThreadPoolExecutor(SITES) as threads:
-                for done in [threads.submit(site.partitions, EACH) for site in sites]:
-                    done.result()
+                try:
+                    for done in [threads.submit(site.partitions, EACH) for site in sites]:
+                        done.result()
+                finally:  # one that fails, or who is interrupted, does not wait for the rest
+                    for site in sites:
+                        site.halted = True
             figures.say(f"{len(recorder.plans)} runs; waiting until all of them have settled")
             for run in recorder.plans:
                 house.wait(run, timeout_s=120)
