@@ -121,11 +121,12 @@ def test_server_and_agent_die_together_at_every_commit(hasty: Scene, verb: str, 
 @pytest.mark.parametrize("moment", [*MOMENTS, "after_send"])
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "stop_status"])
 def test_the_server_dies_at_every_commit(scene: Scene, verb: str, moment: str) -> None:
-    point = "welcome.after_send" if (verb, moment) == ("step", "after_send") else f"{verb}.{moment}"
-    told = scene.told(steps=2)
-    if verb == "step":
+    told, silent = scene.told(steps=2), (verb, moment) == ("step", "after_send")
+    if silent:  # a step's end is answered by silence: the next word is the welcome after the agent was killed
         scene.die("agent.step_ended.heard:kill", lambda: scene.submit(told))
-    scene.die(f"server.{point}:kill", scene.agent_returns if verb == "step" else lambda: scene.submit(told))
+        scene.die("server.welcome.after_send:kill", scene.agent_returns)
+    else:
+        scene.die(f"server.{verb}.{moment}:kill", lambda: scene.submit(told))
     scene.server_returns()
     assert scene.submit(told)
     scene.expect_succeeded(told)
