@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -53,8 +53,10 @@ def quiet() -> Iterator[None]:
         structlog.configure(**kept)
 
 
-def run(seeds: Iterable[int], minutes: float | None = None) -> Summary:
-    """Simulate an hour for each seed, until `minutes` of CPU are used up."""
+def run(
+    seeds: Iterable[int], minutes: float | None = None, *, said: Callable[[int, str], None] | None = None
+) -> Summary:
+    """Simulate an hour for each seed, until `minutes` of CPU are used up; `said` hears of violations at once."""
     from tests.simulation.world import World
 
     made = Summary()
@@ -64,6 +66,8 @@ def run(seeds: Iterable[int], minutes: float | None = None) -> Summary:
             world = World(seed)
             world.live()
             _add(made, world)
+            for text in world.truth.violations if said is not None else ():
+                said(seed, text)
             made.cpu_s += time.process_time() - began
             if minutes is not None and made.cpu_s >= minutes * 60:
                 break

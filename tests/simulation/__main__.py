@@ -29,7 +29,7 @@ def main() -> int:
         seeds = range(FIRST_SEED, FIRST_SEED + 20)
     if asked.first:
         return _until_first(seeds, asked.minutes)
-    made = run(seeds, asked.minutes)
+    made = run(seeds, asked.minutes, said=_say)
     _print(made)
     return 1 if made.violations else 0
 
@@ -66,6 +66,10 @@ def _until_first(seeds: Iterable[int], minutes: float | None) -> int:
             break
     print(f"nothing violated in {time.process_time() - began:.0f} s of CPU")
     return 0
+
+
+def _say(seed: int, text: str) -> None:
+    print(f"seed {seed}: {text}", file=sys.stderr, flush=True)
 
 
 def _print(made: Summary) -> None:

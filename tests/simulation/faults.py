@@ -13,6 +13,18 @@ if TYPE_CHECKING:
     from tests.simulation.host import Host
     from tests.simulation.world import World
 
+# Names under which a life dies: rare steps are as likely as common ones.
+SERVER_POINTS = (
+    "",
+    "before commit",
+    "inside commit",
+    "after commit",
+    "log",
+    "log: before sync",
+    "send:",
+    "send:LogAck",
+)
+AGENT_POINTS = ("", "agent Send", "agent carries out", "agent carries out Fork", "agent:", "agent start")
 # A pause of the server of more than this it must notice by itself.
 PAUSE_S = 8.0
 
@@ -97,16 +109,16 @@ class Faults:
 
     # -- deaths
 
-    def _kill(self, life: Life, points: int) -> None:
-        if self.rng.random() < 0.75:
-            life.arm(self.rng.randrange(1, points))
+    def _kill(self, life: Life, points: int, names: tuple[str, ...] = ("",)) -> None:
+        if self.rng.random() < 0.8:
+            life.arm(self.rng.randrange(1, points), self.rng.choice(names))
         else:
             life.kill()
 
     def _server_crash(self) -> None:
         if self.world.server is not None and self.world.server.life.alive:
             self.count("server killed")
-            self._kill(self.world.server.life, 40)
+            self._kill(self.world.server.life, 12, SERVER_POINTS)
 
     def _server_stop(self) -> None:
         server = self.world.server
@@ -118,7 +130,7 @@ class Faults:
         agent = self.world.agents.get(self._host().name)
         if agent is not None and agent.life.alive:
             self.count("agent killed")
-            self._kill(agent.life, 30)
+            self._kill(agent.life, 10, AGENT_POINTS)
 
     def _shim_kill(self) -> None:
         shims = list(self._host().shims.values())

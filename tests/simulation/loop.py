@@ -24,20 +24,21 @@ class Life:
         self.on_death: list[Callable[[], None]] = []
         self._backlog: list[Handle] = []
         self._fuse: int | None = None
+        self._fuse_at = ""
 
     def later(self, delay_s: float, step: Callable[..., object], *args: Any) -> Handle:
         """Schedule a step of this life."""
         return self.loop.schedule(self.loop.now + max(0.0, delay_s), step, args, self)
 
-    def arm(self, steps: int) -> None:
-        """Die at the n-th next crash point."""
-        self._fuse = steps
+    def arm(self, steps: int, at: str = "") -> None:
+        """Die at the n-th next crash point whose name begins so."""
+        self._fuse, self._fuse_at = steps, at
 
     def point(self, name: str, *, race: bool = False) -> None:
         """A place where a crash may strike. `race`: what is ready to run still does so before. Raises Crashed."""
         if not self.alive:
             raise Crashed(name)
-        if self._fuse is not None:
+        if self._fuse is not None and name.startswith(self._fuse_at):
             self._fuse -= 1
             if self._fuse <= 0:
                 while race and self.loop.ready:
