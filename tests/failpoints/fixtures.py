@@ -20,17 +20,19 @@ def _scenes() -> Iterator[Scenes]:
         yield made
         for each in made.values():
             if not each.broken:
+                each.broken = True  # until it is found sound
                 each.expect_sound()
+                each.broken = False
     finally:
         for each in made.values():
-            each.house.close()
+            each.close()
 
 
 def usable(made: Scenes, key: str, **settings: object) -> Scene:
     """The scene of this name; a fresh one if there is none yet, or if a test has failed in it."""
     known = made.get(key)
     if known is not None and known.broken:
-        known.house.close()
+        known.close()
         known = None
     if known is None:
         known = made[key] = Scene(**settings)

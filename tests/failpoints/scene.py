@@ -227,7 +227,12 @@ class Scene:
         for run in list(self.recorder.plans):
             self.recorder.read_logs(self.house.doors, run)
         self.recorder.expect_whole(self.house)
-        self.recorder.path.unlink()
+
+    def close(self) -> None:
+        """End everything. The history of a scene that broke is kept, to be looked at."""
+        self.house.close()
+        if not self.broken:
+            self.recorder.path.unlink()
 
     # -- who dies and comes back
 

@@ -19,7 +19,7 @@ def restless() -> Iterator[Scene]:
     try:
         yield made
     finally:
-        made.house.close()
+        made.close()
 
 
 def test_a_fork_server_stays_for_its_agent_and_for_runs_and_then_leaves(restless: Scene) -> None:
