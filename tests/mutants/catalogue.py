@@ -8,7 +8,7 @@ from tests.mutants.mutant import Mutant
 
 WIRE = "tests/scenarios/test_rules_on_the_wire.py::test_"
 HOST = "tests/scenarios/test_rules_on_the_host.py::test_"
-SIMULATION = "tests.simulation --first --seeds 1-6"
+SIMULATION = "tests.simulation --first --seeds 1-3"
 RESTORES = "tests/scenarios/test_restores.py::test_"
 TIME = "tests/scenarios/test_rules_of_time.py::test_"
 

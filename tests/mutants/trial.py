@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 from tests.mutants.copies import copy_of, environment, origin
 from tests.mutants.mutant import WATCHERS, Mutant, Unfit
 
-LIMIT_S = 240.0
+LIMIT_S = 300.0
 # A test that is red for one of these has noticed that the program is broken, not that a rule is.
 _BROKEN = re.compile(r"\b(ModuleNotFoundError|ImportError|SyntaxError|IndentationError|NameError|UnboundLocalError)\b")
 _SAID = re.compile(r"\b((?:AssertionError|TimeoutError|\w+Error|Failed)\b[^\n]*)")
