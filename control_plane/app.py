@@ -40,6 +40,7 @@ from control_plane.logs.files import FileLogStore
 from control_plane.logs.housekeeping import LogHousekeeping, LogRetention
 from control_plane.logs.ingest import Ingest
 from control_plane.logs.ledger import HouseLedger
+from control_plane.logs.purger import Purger
 from control_plane.logs.tail import Tail
 from control_plane.scheduling.scheduler import Chore, Scheduler
 from control_plane.storage.database import DATABASE_NAME, CannotOpen, Database
@@ -69,6 +70,7 @@ class Rooms:
     tail: Tail
     store: FileLogStore
     scheduler: Scheduler
+    purger: Purger
     desk: Desk
     gate: Gate
     door: Door
@@ -172,6 +174,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         tail=tail,
         store=store,
         scheduler=Scheduler(house, _chores(settings, house, ingest, ledger, store)),
+        purger=Purger(house=house, store=store, give_up=partial(ingest.seal_incomplete, why="the run was deleted")),
         desk=desk,
         gate=gate,
         door=door,
@@ -226,6 +229,7 @@ async def _run(
             group.create_task(rooms.dispatcher.run(), name="dispatcher"),
             group.create_task(sweeper.run(), name="sweeper"),
             group.create_task(rooms.scheduler.run(), name="scheduler"),
+            group.create_task(rooms.purger.run(), name="purger"),
             group.create_task(_watch_over(rooms), name="open calls"),
         ]
         try:

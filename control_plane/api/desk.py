@@ -15,6 +15,7 @@ from control_plane.api.watching import Watching
 from control_plane.auth.authenticate import Authenticator
 from control_plane.auth.credentials import CredentialPress
 from control_plane.auth.visibility import (
+    own_run,
     own_schedule,
     own_task,
     visible_project,
@@ -81,6 +82,7 @@ class Desk:
         find = own_schedule if own else visible_schedule
         return await self.read(partial(find, caller=current_caller(), project=project, text=text))
 
-    async def run(self, project: str, text: str) -> Run:
-        """A run that the caller may see. Raises NotFound."""
-        return await self.read(partial(visible_run, caller=current_caller(), project=project, text=text))
+    async def run(self, project: str, text: str, *, own: bool = False) -> Run:
+        """A run that the caller may see, or delete. Raises NotFound."""
+        find = own_run if own else visible_run
+        return await self.read(partial(find, caller=current_caller(), project=project, text=text))

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from banksman.v1 import run_pb2, run_pb2_grpc
+from google.protobuf.empty_pb2 import Empty
 
 from control_plane.api.convert import OPTIONS, RUN_EVENT, SPEC, decode_run_state, decoded, variables_of
 from control_plane.api.desk import Desk
@@ -19,10 +20,15 @@ from control_plane.domain.errors import FieldViolation, invalid_fields
 from control_plane.domain.filter_fields import RUN_FIELDS
 from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import TaskId
+from control_plane.domain.principal import Caller
 from control_plane.domain.stops import CancelOrder
-from control_plane.lifecycle import runs
+from control_plane.lifecycle import cancellations, purges, runs
+from control_plane.lifecycle.cancellations import ManyToCancel
 from control_plane.storage import reads
 from control_plane.storage.reads import EventFilter, RunFilter
+
+# Of many cancelled runs so many are named.
+MOST_NAMED = 100
 
 
 class RunServicer(run_pb2_grpc.RunServiceServicer):
@@ -56,6 +62,19 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         order = CancelOrder(note=request.note, signal=request.signal, grace_s=grace_s)
         run = await runs.cancel(self._desk.house, self._desk.caller(), run.id, order, force=request.force)
         return await self._desk.views.whole(run)
+
+    async def CancelRuns(self, request: run_pb2.CancelRunsRequest, context: Context) -> run_pb2.CancelRunsResponse:
+        project, caller = await self._desk.project(request.project), self._desk.caller()
+        asked = _many(request, caller)
+        found = await cancellations.cancel_many(self._desk.house, caller, project.id, asked)
+        return run_pb2.CancelRunsResponse(
+            matched_count=len(found.run_ids), cancelled_count=found.count, run_ids=found.run_ids[:MOST_NAMED]
+        )
+
+    async def DeleteRun(self, request: run_pb2.DeleteRunRequest, context: Context) -> Empty:
+        run = await self._desk.run(request.project, request.run, own=True)
+        await purges.delete_run(self._desk.house, self._desk.caller(), run.id)
+        return Empty()
 
     async def RetryRun(self, request: run_pb2.RetryRunRequest, context: Context) -> run_pb2.Run:
         run = await self._desk.run(request.project, request.run)
@@ -112,6 +131,18 @@ def _run_filter(request: run_pb2.ListRunsRequest, task_id: TaskId | None) -> Run
         raise invalid_fields(*bad)
     matching = parse_filter(request.filter, RUN_FIELDS)
     return RunFilter(states=states, task_id=task_id, created_after=created_after, matching=matching)
+
+
+def _many(request: run_pb2.CancelRunsRequest, caller: Caller) -> ManyToCancel:
+    grace_s = seconds(request.grace) if request.HasField("grace") else None
+    return ManyToCancel(
+        matching=parse_filter(request.filter, RUN_FIELDS),
+        order=CancelOrder(note=request.note, signal=request.signal, grace_s=grace_s),
+        visible_to=tasks_of(caller),
+        dry_run=request.dry_run,
+        expected_count=request.expected_count if request.HasField("expected_count") else None,
+        force=request.force,
+    )
 
 
 def _wait(request: run_pb2.WaitRunRequest) -> tuple[bool, float]:

@@ -15,7 +15,7 @@ from control_plane.api.records import SCHEDULE, task_message
 from control_plane.api.task_requests import change_of, new_task_of, task_filter_of
 from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.task import Task
-from control_plane.lifecycle import runs, tasks
+from control_plane.lifecycle import purges, runs, tasks
 from control_plane.storage import reads
 
 
@@ -61,6 +61,13 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         task = await self._desk.own_task(request.project, request.task, deleted=True)
         await tasks.purge(self._desk.house, task.id, request.etag)
         return Empty()
+
+    async def DeleteTaskRuns(
+        self, request: task_pb2.DeleteTaskRunsRequest, context: Context
+    ) -> task_pb2.DeleteTaskRunsResponse:
+        task = await self._desk.own_task(request.project, request.task, deleted=request.deleted_task)
+        count = await purges.delete_task_runs(self._desk.house, self._desk.caller(), task.id)
+        return task_pb2.DeleteTaskRunsResponse(deleted_count=count)
 
     async def RunTask(self, request: task_pb2.RunTaskRequest, context: Context) -> run_pb2.Run:
         task = await self._desk.task(request.project, request.task)

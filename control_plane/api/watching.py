@@ -12,7 +12,7 @@ from control_plane.api import resume
 from control_plane.api.convert import RUN_EVENT
 from control_plane.api.views import Views
 from control_plane.auth.visibility import sees_run, tasks_of
-from control_plane.domain.errors import ErrorCode, OutOfRange
+from control_plane.domain.errors import ErrorCode, NotFound, OutOfRange
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import RunId
 from control_plane.domain.principal import Caller
@@ -44,13 +44,15 @@ class Watching:
         self._house, self._views = house, views
 
     async def wait(self, run_id: RunId, *, settled: bool, timeout_s: float) -> None:
-        """Return when the run is finished (or settled), or when the time is up."""
+        """Return when the run is finished (or settled), or when the time is up. Raises NotFound once it is gone."""
         clock = self._house.clock
         end_s = clock.monotonic_s() + min(timeout_s, LONGEST_WAIT_S)
         with self._house.watch.subscribe(f"run:{run_id}") as wakeups:
             while True:
                 run = await self._house.database.read(partial(reads.run, run_id=run_id))
-                if run is None or (run.settled_at is not None if settled else run.state in RUN_TERMINAL):
+                if run is None:
+                    raise NotFound(ErrorCode.RUN_NOT_FOUND, "The run was deleted.")
+                if run.settled_at is not None if settled else run.state in RUN_TERMINAL:
                     return
                 left_s = end_s - clock.monotonic_s()
                 if left_s <= 0:
@@ -102,8 +104,11 @@ def _changes(connection: Connection, wanted: EventFilter, number: int, caller: C
     if number < reads.events_deleted_to(connection):
         raise OutOfRange(ErrorCode.RESUME_TOKEN_EXPIRED, hint="Start the watch again without a resume token.")
     events = reads.events_after(connection, wanted, number, BATCH)
-    runs = {run_id: reads.run(connection, run_id) for run_id in {event.run_id for event in events}}
-    known = {run_id: run for run_id, run in runs.items() if run is not None}
-    hidden = {run_id for run_id in runs if run_id not in known or not sees_run(connection, caller, known[run_id])}
+    run_ids = {event.run_id for event in events}
+    # Of a deleted run there is nothing to show, but who saw it is told that it was deleted.
+    rows = {run_id: reads.run_or_tombstone(connection, run_id) for run_id in run_ids}
+    hidden = {run_id for run_id, row in rows.items() if row is None or not sees_run(connection, caller, row)}
+    shown = {run_id: reads.run(connection, run_id) for run_id in run_ids - hidden}
+    known = {run_id: run for run_id, run in shown.items() if run is not None}
     # What is gone cannot be judged any more: only who sees everything is told of it.
     return _Batch(events=events, runs=known, hidden=frozenset() if caller.principal.admin else frozenset(hidden))

@@ -32,11 +32,13 @@ RULES: Mapping[str, Rule] = {
         _V1 + "TaskService",
         Rule.MEMBER,
         *("CreateTask", "GetTask", "ListTasks", "UpdateTask", "DeleteTask", "UndeleteTask", "PurgeTask", "RunTask"),
+        "DeleteTaskRuns",
     ),
     **_methods(
         _V1 + "RunService",
         Rule.MEMBER,
         *("CreateRun", "GetRun", "ListRuns", "CancelRun", "RetryRun", "WaitRun", "WatchRuns", "ListRunEvents"),
+        *("CancelRuns", "DeleteRun"),
     ),
     **_methods(_V1 + "LogService", Rule.MEMBER, "ReadLogs"),
     **_methods(

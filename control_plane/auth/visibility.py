@@ -48,6 +48,17 @@ def sees_run(connection: Connection, caller: Caller, run: Run) -> bool:
     return task is not None and _sees(caller, task)
 
 
+def own_run(connection: Connection, caller: Caller, project: str, text: str) -> Run:
+    """One that the caller may delete: who made it, its task's owner, and admins. Raises NotFound RUN_NOT_FOUND."""
+    run = visible_run(connection, caller, project, text)
+    if caller.principal.admin or run.created_by == caller.principal.id:
+        return run
+    task = None if run.task_id is None else reads.task(connection, run.task_id)
+    if task is None or not _owns(caller, task):
+        raise reads.no_run(text)
+    return run
+
+
 def visible_task(
     connection: Connection, caller: Caller, project: str, text: str, *, show_deleted: bool = False
 ) -> Task:

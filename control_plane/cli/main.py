@@ -31,6 +31,7 @@ TREE: dict[str, str | Noun] = {
         wait="run_stop:wait",
         cancel="run_stop:cancel",
         retry="run_exec:retry_run",
+        delete="run_delete:delete",
     ),
     "task": Noun(
         "Keep what is run more than once.",
@@ -41,6 +42,7 @@ TREE: dict[str, str | Noun] = {
         delete="task_verbs:delete",
         undelete="task_verbs:undelete",
         purge="task_verbs:purge",
+        delete_runs="task_verbs:delete_runs",
         run="run_exec:run_task",
     ),
     "schedule": Noun(

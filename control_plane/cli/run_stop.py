@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import click
 
 from control_plane.cli import contract
-from control_plane.cli.commands import Seconds, SignalName, command
+from control_plane.cli.commands import Seconds, SignalName, command, yes_option
 from control_plane.cli.completing import complete_runs
 from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode, of_run
 from control_plane.cli.following import end_line
 from control_plane.cli.invocation import Invocation
-from control_plane.cli.spec_options import set_duration
+from control_plane.cli.run_delete import cancel_matching
 from control_plane.cli.views import RUN
 from control_plane.cli.waiting import reached, wait_for_run
 from control_plane.cli.words import enum_word, short_id, state_word
@@ -37,9 +40,16 @@ def wait(inv: Invocation, run: str, goal: str, wait_timeout: float | None, propa
 
 
 @command(
-    "cancel", examples=("banksman run cancel @last", "banksman run cancel 1a2b3c4d --grace 0s --note 'wrong branch'")
+    "cancel",
+    examples=(
+        "banksman run cancel @last",
+        "banksman run cancel 1a2b3c4d --grace 0s --note 'wrong branch'",
+        "banksman run cancel --filter 'task = build AND state = QUEUED' --yes",
+    ),
 )
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_runs)
+@click.argument("runs", nargs=-1, metavar="RUN...", shell_complete=complete_runs)
+@click.option("--filter", "text", metavar="FILTER", help="Instead of RUN: all active runs that match, after a count.")
+@yes_option
 @click.option("--note", default="", help="Why; kept with the run.")
 @click.option("--grace", type=Seconds(), help="From the signal to the kill.")
 @click.option("--signal", type=SignalName(), help="First signal.")
@@ -49,6 +59,8 @@ def wait(inv: Invocation, run: str, goal: str, wait_timeout: float | None, propa
 def cancel(
     inv: Invocation,
     runs: tuple[str, ...],
+    text: str | None,
+    yes: bool,
     note: str,
     grace: float | None,
     signal: str | None,
@@ -60,17 +72,14 @@ def cancel(
 
     The proof comes from the kernel of the runner's host: no process of the run is left.
     """
-    requested, refused = [], []
-    for run in runs:
-        request = contract.run_pb2.CancelRunRequest(
-            run=run, project=inv.project, note=note, signal=signal or "", force=force
-        )
-        if grace is not None:
-            set_duration(request.grace, grace)
-        try:
-            requested.append(inv.client.call(inv.client.runs.CancelRun, request, repeatable=True))
-        except CliError as error:
-            refused.append(error)
+    if (text is None) == (not runs):
+        raise CliError("give runs, or --filter")
+    how: dict[str, Any] = {"project": inv.project, "note": note, "signal": signal or "", "force": force}
+    if grace is not None:
+        how["grace"] = timedelta(seconds=grace)
+    if text is not None:
+        return cancel_matching(inv, contract.run_pb2.CancelRunsRequest(filter=text, **how), yes=yes)
+    requested, refused = _ask(inv, [contract.run_pb2.CancelRunRequest(run=run, **how) for run in runs])
     for found in requested:
         if not no_wait and found.is_active:
             found = wait_for_run(inv.client, found.id, found.project_id, timeout_s=wait_timeout, patient=True)
@@ -84,6 +93,19 @@ def cancel(
     if refused:
         raise refused[0]
     return ExitCode.OK
+
+
+def _ask(
+    inv: Invocation, requests: list[contract.run_pb2.CancelRunRequest]
+) -> tuple[list[contract.run_pb2.Run], list[CliError]]:
+    """What was cancelled, and what was not."""
+    requested, refused = [], []
+    for request in requests:
+        try:
+            requested.append(inv.client.call(inv.client.runs.CancelRun, request, repeatable=True))
+        except CliError as error:
+            refused.append(error)
+    return requested, refused
 
 
 def proof(run: contract.run_pb2.Run) -> str:

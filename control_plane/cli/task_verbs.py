@@ -33,6 +33,18 @@ def undelete(inv: Invocation, task: str) -> None:
     show(inv, inv.client.call(inv.client.tasks.UndeleteTask, request, repeatable=False), "undeleted")
 
 
+@command("delete-runs", examples=("banksman task delete-runs build --yes",))
+@click.argument("task", shell_complete=complete_tasks)
+@click.option("--deleted-task", is_flag=True, help="Of the deleted task of this name.")
+@yes_option
+def delete_runs(inv: Invocation, task: str, deleted_task: bool, yes: bool) -> None:
+    """Delete all runs of a task, or none while one of them is not over."""
+    confirm(inv, f"Delete all runs of task {task}?", yes=yes)
+    request = contract.task_pb2.DeleteTaskRunsRequest(project=inv.project, task=task, deleted_task=deleted_task)
+    done = inv.client.call(inv.client.tasks.DeleteTaskRuns, request, repeatable=False)
+    inv.say(f"deleted {done.deleted_count} run(s) of task {task}")
+
+
 @command("purge", examples=("banksman task purge build --yes",))
 @click.argument("task")
 @yes_option

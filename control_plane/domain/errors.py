@@ -32,6 +32,7 @@ class ErrorCode(StrEnum):
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
     RUN_FINISHED = "RUN_FINISHED"
     RUN_ACTIVE = "RUN_ACTIVE"
+    COUNT_DIFFERS = "COUNT_DIFFERS"
     TASK_INACTIVE = "TASK_INACTIVE"
     TASK_HAS_ACTIVE_RUNS = "TASK_HAS_ACTIVE_RUNS"
     TASK_DELETED = "TASK_DELETED"
@@ -115,6 +116,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.AMBIGUOUS_ID: _E("INVALID_ARGUMENT", 400, "More than one thing answers to this id."),
     _C.RUN_FINISHED: _E("FAILED_PRECONDITION", 409, "The run is already over."),
     _C.RUN_ACTIVE: _E("FAILED_PRECONDITION", 409, "The run is not over yet."),
+    _C.COUNT_DIFFERS: _E("FAILED_PRECONDITION", 409, "Another number of things matches than was expected."),
     _C.TASK_INACTIVE: _E("FAILED_PRECONDITION", 409, "The task is not active."),
     _C.TASK_HAS_ACTIVE_RUNS: _E("FAILED_PRECONDITION", 409, "The task has active runs."),
     _C.TASK_DELETED: _E("FAILED_PRECONDITION", 409, "The task was deleted."),

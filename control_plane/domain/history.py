@@ -26,6 +26,8 @@ class RunEventType(StrEnum):
     EXPIRED = "EXPIRED"
     EVIDENCE_ADDED = "EVIDENCE_ADDED"
     SETTLED = "SETTLED"
+    # The only row that is left of a deleted run.
+    DELETED = "DELETED"
 
 
 TERMINAL_EVENT_TYPES = frozenset(

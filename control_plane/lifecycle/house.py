@@ -172,7 +172,8 @@ def load_newest(house: House, conn: Connection, run_id: RunId) -> Case | None:
 
 
 def _load(house: House, conn: Connection, run_id: RunId, epoch: int | None) -> Case | None:
-    run = reads.run(conn, run_id)
+    # Also of a deleted run: its runner may still speak of it.
+    run = reads.run_or_tombstone(conn, run_id)
     if run is None:
         return None
     epoch = run.lease_epoch if epoch is None else epoch

@@ -28,6 +28,8 @@ class Keep:
     firings_s: float = 90 * 86_400.0
     # Deleted ones without a run; until then they can be brought back.
     tasks_s: float = 30 * 86_400.0
+    # What stays of a deleted run, for a runner that still lists it.
+    tombstones_s: float = 90 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class Swept:
     specs: int
     join_tokens: int
     firings: int
+    tombstones: int
 
 
 async def prepare(house: House) -> reads.Instance:
@@ -75,6 +78,7 @@ async def sweep(house: House, keep: Keep) -> Swept:
         specs=await _in_parts(house, writes.delete_unused_specs, day_ago),
         join_tokens=await _in_parts(house, writes.delete_join_tokens, _before(now, keep.join_tokens_s)),
         firings=await _in_parts(house, writes.delete_firings, _before(now, keep.firings_s)),
+        tombstones=await _tombstones(house, _before(now, keep.tombstones_s), now),
     )
     await house.database.tidy()
     return swept
@@ -89,6 +93,13 @@ async def _runs(house: House, before: datetime, now: datetime) -> int:
         return len(writes.delete_runs(connection, completed_before=before, limit=RUNS_A_VERB, now=now))
 
     return await _repeated(house, body, "housekeeping.runs", RUNS_A_VERB)
+
+
+async def _tombstones(house: House, before: datetime, now: datetime) -> int:
+    def body(connection: Connection) -> int:
+        return writes.delete_tombstones(connection, before=before, limit=ROWS_A_VERB, now=now)
+
+    return await _repeated(house, body, "housekeeping.tombstones", ROWS_A_VERB)
 
 
 async def _in_parts(house: House, remove: Callable[..., int], before: datetime) -> int:

@@ -95,6 +95,7 @@ async def delete(house: House, project_id: ProjectId, etag: str = "") -> None:
                 f"The project {project.name!r} still holds {', '.join(held)}.",
                 metadata={"holds": ",".join(held)},
             )
+        writes.delete_tombstones_of_project(connection, project_id, house.clock.now())
         writes.delete_project(connection, project_id)
 
     await house.database.write(body, name="projects.delete")

@@ -92,7 +92,7 @@ def project_contents(connection: Connection, project_id: ProjectId) -> tuple[str
             SCHEDULES.c.task_id.in_(select(TASKS.c.id).where(TASKS.c.deleted_at.is_(None))),
         ),
         "secrets": exists().where(SECRETS.c.project_id == project_id),
-        "runs": exists().where(RUNS.c.project_id == project_id),
+        "runs": exists().where(RUNS.c.project_id == project_id, RUNS.c.hidden_at.is_(None)),
     }
     return tuple(kind for kind, there in kinds.items() if connection.execute(select(there)).scalar())
 

@@ -32,7 +32,9 @@ _OWNER: Final = Prepared(
     .join(RUNS, RUNS.c.id == _A.run_id)
     .where(_A.run_id == bindparam("run_id"), _A.lease_epoch == bindparam("lease_epoch"))
 )
-_VIEW_RUN: Final = select(RUNS.c.state, RUNS.c.reason, RUNS.c.exit_code).where(RUNS.c.id == bindparam("run_id"))
+_VIEW_RUN: Final = select(RUNS.c.state, RUNS.c.reason, RUNS.c.exit_code).where(
+    RUNS.c.id == bindparam("run_id"), RUNS.c.hidden_at.is_(None)
+)
 _VIEW_ATTEMPTS: Final = (
     select(
         _A.lease_epoch,

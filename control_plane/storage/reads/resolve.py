@@ -62,7 +62,7 @@ def find_run(
 
 
 def _newest_of(connection: Connection, principal_id: PrincipalId, project_id: ProjectId | None) -> Run | None:
-    query = select(*RUN.columns).where(RUNS.c.created_by == principal_id)
+    query = select(*RUN.columns).where(RUNS.c.created_by == principal_id, RUNS.c.hidden_at.is_(None))
     if project_id is not None:
         query = query.where(RUNS.c.project_id == project_id)
     row = connection.execute(query.order_by(RUNS.c.id.desc()).limit(1)).first()
@@ -72,7 +72,8 @@ def _newest_of(connection: Connection, principal_id: PrincipalId, project_id: Pr
 def _by_suffix(connection: Connection, text: str, digits: str, project_id: ProjectId | None) -> Run | None:
     if not _HEX.fullmatch(digits):
         return None
-    query = select(*RUN.columns).where(RUNS.c.short_id == digits[-SHORT_ID_DIGITS:])
+    is_it = RUNS.c.short_id == digits[-SHORT_ID_DIGITS:]
+    query = select(*RUN.columns).where(is_it, RUNS.c.hidden_at.is_(None))
     if project_id is not None:
         query = query.where(RUNS.c.project_id == project_id)
     rows = connection.execute(query.order_by(RUNS.c.id).limit(1000))

@@ -23,7 +23,8 @@ from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_SECRETS, RUNN
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
 
 _RUNS: Final = select(*RUN.columns)
-_RUN: Final = Prepared(_RUNS.where(RUNS.c.id == bindparam("id")))
+_RUN: Final = Prepared(_RUNS.where(RUNS.c.id == bindparam("id"), RUNS.c.hidden_at.is_(None)))
+_RUN_OR_TOMBSTONE: Final = Prepared(_RUNS.where(RUNS.c.id == bindparam("id")))
 _SPEC: Final = Prepared(select(SPECS.c.body).where(SPECS.c.sha256 == bindparam("sha256")))
 _QUEUED: Final = Prepared(
     # A round of dispatch reads many of them, and of each only this.
@@ -116,6 +117,12 @@ def run(connection: Connection, run_id: RunId) -> Run | None:
     return None if row is None else RUN.entity(row)
 
 
+def run_or_tombstone(connection: Connection, run_id: RunId) -> Run | None:
+    """Also one that was deleted, whose row may be emptied: for what runners say of it, never for readers."""
+    row = _RUN_OR_TOMBSTONE.one(connection, {"id": run_id})
+    return None if row is None else RUN.entity(row)
+
+
 def run_secrets(connection: Connection, run_id: RunId) -> dict[str, bytes]:
     """The sealed values of sensitive variables that came with a run; none once it has settled."""
     query = select(RUN_SECRETS.c.name, RUN_SECRETS.c.sealed).where(RUN_SECRETS.c.run_id == run_id)
@@ -133,11 +140,11 @@ def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, 
         None if wanted.created_after is None else to_us(wanted.created_after),
         *(() if wanted.matching == EVERYTHING else (repr(wanted.matching),)),
     )
-    query = _RUNS.where(RUNS.c.project_id == project_id)
+    query = _RUNS.where(RUNS.c.project_id == project_id, RUNS.c.hidden_at.is_(None))
     if wanted.matching != EVERYTHING:
         query = query.where(condition(wanted.matching, RUN_LEAVES))
     if wanted.visible_to is not None:
-        query = query.where(_visible(project_id, wanted.visible_to))
+        query = query.where(_visible(wanted.visible_to))
     if wanted.task_id is not None:
         query = query.where(RUNS.c.task_id == wanted.task_id)
     if wanted.schedule_id is not None:
@@ -162,11 +169,10 @@ def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, 
     )
 
 
-def _visible(project_id: ProjectId, principal_id: PrincipalId) -> ColumnElement[bool]:
-    tasks = select(TASKS.c.id).where(
-        TASKS.c.project_id == project_id, or_(TASKS.c.is_public, TASKS.c.owner == principal_id)
-    )
-    return or_(RUNS.c.task_id.is_(None), RUNS.c.created_by == principal_id, RUNS.c.task_id.in_(tasks))
+def _visible(principal_id: PrincipalId) -> ColumnElement[bool]:
+    """By the task's key for each row that is looked at, so that nobody's many tasks make a list slow."""
+    seen = exists().where(TASKS.c.id == RUNS.c.task_id, or_(TASKS.c.is_public, TASKS.c.owner == principal_id))
+    return or_(RUNS.c.task_id.is_(None), RUNS.c.created_by == principal_id, seen)
 
 
 def _in_states(query: Select[Any], states: list[RunState], scope: str, request: PageRequest) -> Select[Any]:
@@ -219,6 +225,23 @@ def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, 
 def active_runs_of_task(connection: Connection, task_id: TaskId) -> tuple[RunId, ...]:
     """Oldest first."""
     return _ids(connection, select(RUNS.c.id).where(RUNS.c.task_id == task_id, text(ACTIVE_RUN)))
+
+
+def active_runs_matching(
+    connection: Connection,
+    *,
+    project_id: ProjectId,
+    matching: Filter,
+    visible_to: PrincipalId | None,
+    limit: int,
+) -> tuple[RunId, ...]:
+    """Runs of a project that are not over and that a filter matches, oldest first."""
+    query = select(RUNS.c.id).where(
+        RUNS.c.project_id == project_id, text(f"runs.{ACTIVE_RUN}"), condition(matching, RUN_LEAVES)
+    )
+    if visible_to is not None:
+        query = query.where(_visible(project_id, visible_to))
+    return _ids(connection, query.limit(limit))
 
 
 def waiting_runs_of_deleted_tasks(connection: Connection, limit: int) -> tuple[RunId, ...]:

@@ -105,16 +105,32 @@ RUNS: Final = Table(
     # Absent where the spec is no template.
     Column("variables", Text),
     Column("tags", Text, nullable=False, server_default="[]"),
+    # Deleted: nobody sees it any more. Its row stays as a tombstone, emptied when what it held has been removed.
+    when_("hidden_at"),
+    Column("hidden_by", Text, nullable=False, server_default=""),
+    when_("purged_at"),
+    Column("progress", Text),
+    Column("total_messages", BigInteger),
+    Column("total_tool_calls", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cost_usd", Float),
+    Column("result_error", Text, nullable=False, server_default=""),
 )
 # A planner believes in a partial index only when a query repeats its condition to the letter: take these.
 QUEUED_RUN: Final = "state = 'QUEUED'"
 ACTIVE_RUN: Final = "state IN ('QUEUED', 'ASSIGNED', 'RUNNING', 'CANCELLING')"
 # Ids are UUIDv7, so that "newest first" is the order of the ids and every list pages by a key that never changes.
-Index("ix_runs_project", RUNS.c.project_id, RUNS.c.id)
-Index("ix_runs_project_state", RUNS.c.project_id, RUNS.c.state, RUNS.c.id)
-Index("ix_runs_created_by", RUNS.c.created_by, RUNS.c.id)
+VISIBLE_RUN: Final = "hidden_at IS NULL"
+partial_("ix_runs_project", RUNS.c.project_id, RUNS.c.id, where=VISIBLE_RUN)
+partial_("ix_runs_project_state", RUNS.c.project_id, RUNS.c.state, RUNS.c.id, where=VISIBLE_RUN)
+partial_("ix_runs_created_by", RUNS.c.created_by, RUNS.c.id, where=VISIBLE_RUN)
 # Every index costs each run something: those that few runs need leave the others out.
-partial_("ix_runs_task", RUNS.c.task_id, RUNS.c.id, where="task_id IS NOT NULL")
+partial_("ix_runs_task", RUNS.c.task_id, RUNS.c.id, where=f"task_id IS NOT NULL AND {VISIBLE_RUN}")
+HIDDEN_RUN: Final = "hidden_at IS NOT NULL AND purged_at IS NULL"
+partial_("ix_runs_hidden", RUNS.c.hidden_at, RUNS.c.id, where=HIDDEN_RUN)
+PURGED_RUN: Final = "purged_at IS NOT NULL"
+partial_("ix_runs_purged", RUNS.c.purged_at, RUNS.c.project_id, where=PURGED_RUN)
 partial_("ix_runs_completed", RUNS.c.completed_at, where="completed_at IS NOT NULL")
 partial_("ix_runs_due", RUNS.c.due_at, RUNS.c.id, where="due_at IS NOT NULL")
 partial_("ix_runs_queue", RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id, where=QUEUED_RUN)
@@ -186,6 +202,8 @@ ATTEMPTS: Final = Table(
     when_("log_sealed_at"),
     when_("log_deleted_at"),
     when_("released_at"),
+    Column("progress", Text),
+    Column("usage", Text),
 )
 LIVE_ATTEMPT: Final = "state IN ('OFFERED', 'STARTING', 'RUNNING', 'STOPPING')"
 UNSEALED_ATTEMPT: Final = "assigned_at IS NOT NULL AND log_sealed_at IS NULL"

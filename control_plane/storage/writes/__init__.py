@@ -15,6 +15,14 @@ from control_plane.storage.writes.access import (
     use_token,
 )
 from control_plane.storage.writes.logs import mark_log_deleted, upsert_segment
+from control_plane.storage.writes.purge import (
+    bury_runs,
+    delete_tombstones,
+    delete_tombstones_of_project,
+    hide_run,
+    hide_runs_of_task,
+    purge_rows,
+)
 from control_plane.storage.writes.retention import (
     delete_firings,
     delete_join_tokens,
@@ -61,6 +69,7 @@ from control_plane.storage.writes.tasks import (
 
 __all__ = [
     "append_events",
+    "bury_runs",
     "delete_firings",
     "delete_join_token",
     "delete_join_tokens",
@@ -73,9 +82,13 @@ __all__ = [
     "delete_secret",
     "delete_setting",
     "delete_task",
+    "delete_tombstones",
+    "delete_tombstones_of_project",
     "delete_unused_specs",
     "delete_unused_tasks",
     "disconnect_runners",
+    "hide_run",
+    "hide_runs_of_task",
     "insert_attempt",
     "insert_firing",
     "insert_join_token",
@@ -94,6 +107,7 @@ __all__ = [
     "link_firing",
     "mark_log_deleted",
     "prune_rejected",
+    "purge_rows",
     "raise_generation",
     "raise_setting",
     "redeem_join_token",

@@ -32,7 +32,12 @@ def delete_runs(connection: Connection, *, completed_before: datetime, limit: in
     )
     found = (
         select(RUNS.c.id)
-        .where(RUNS.c.completed_at < to_us(completed_before), RUNS.c.settled_at.is_not(None), ~kept)
+        .where(
+            RUNS.c.completed_at < to_us(completed_before),
+            RUNS.c.settled_at.is_not(None),
+            RUNS.c.hidden_at.is_(None),
+            ~kept,
+        )
         .order_by(RUNS.c.completed_at)
         .limit(limit)
     )
@@ -65,7 +70,10 @@ def delete_unused_tasks(connection: Connection, *, before: datetime, limit: int)
     """Deletes the rows of tasks that were deleted before `before` and have no run left."""
     unused = (
         select(TASKS.c.id)
-        .where(TASKS.c.deleted_at < to_us(before), ~exists().where(RUNS.c.task_id == TASKS.c.id))
+        .where(
+            TASKS.c.deleted_at < to_us(before),
+            ~exists().where(RUNS.c.task_id == TASKS.c.id, RUNS.c.hidden_at.is_(None)),
+        )
         .limit(limit)
     )
     ids = [row[0] for row in connection.execute(unused)]

@@ -24,7 +24,9 @@ SHORT_ID_DIGITS: Final = 8
 _SPEC_KNOWN = Prepared(select(SPECS.c.sha256).where(SPECS.c.sha256 == bindparam("sha256")))
 _INSERT_SPEC = Prepared(insert(SPECS))
 _INSERT_SPEC_SECRETS = insert(SPEC_SECRETS)
-_INSERT_RUN = Prepared(insert(RUNS))
+_INSERT_RUN = Prepared(
+    insert(RUNS).values({column.name: bindparam(column.name) for column in (*RUN.columns, RUNS.c.short_id)})
+)
 _INSERT_MARK = Prepared(insert(RUN_MARKS))
 _PROJECT_OF_RUN = select(RUNS.c.project_id).where(RUNS.c.id == bindparam("run_id")).scalar_subquery()
 _INSERT_ATTEMPT = Prepared(

@@ -21,6 +21,7 @@ NEEDS = {
     "TaskService/DeleteTask": OWNS,
     "TaskService/UndeleteTask": OWNS,
     "TaskService/PurgeTask": OWNS,
+    "TaskService/DeleteTaskRuns": OWNS,
     "TaskService/RunTask": SEES,
     "RunService/CreateRun": SEES,
     "RunService/ListRuns": SEES,

@@ -28,7 +28,9 @@ ProjectService/GetProject                - - y y
 ProjectService/ListProjects              - - y y
 ProjectService/UpdateProject             - - - y
 RunService/CancelRun                     - - y y
+RunService/CancelRuns                    - - y y
 RunService/CreateRun                     - - y y
+RunService/DeleteRun                     - - y y
 RunService/GetRun                        - - y y
 RunService/ListRunEvents                 - - y y
 RunService/ListRuns                      - - y y
@@ -63,6 +65,7 @@ SystemService/GetServerInfo              - - y y
 SystemService/GetStatus                  - - y y
 TaskService/CreateTask                   - - y y
 TaskService/DeleteTask                   - - y y
+TaskService/DeleteTaskRuns               - - y y
 TaskService/GetTask                      - - y y
 TaskService/ListTasks                    - - y y
 TaskService/PurgeTask                    - - y y
