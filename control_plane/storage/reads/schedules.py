@@ -38,8 +38,8 @@ def find_schedule(connection: Connection, project_id: ProjectId, id_or_name: str
 
 def schedules_of_task(connection: Connection, task_id: TaskId) -> tuple[Schedule, ...]:
     """Also of a deleted one; by name."""
-    query = _SCHEDULES.where(SCHEDULES.c.task_id == task_id).order_by(SCHEDULES.c.name)
-    return tuple(_schedule(row) for row in connection.execute(query))
+    found = (_schedule(row) for row in connection.execute(_SCHEDULES.where(SCHEDULES.c.task_id == task_id)))
+    return tuple(sorted(found, key=lambda schedule: schedule.name))
 
 
 def stopped_schedule(connection: Connection, project_id: ProjectId, name: str) -> Schedule | None:

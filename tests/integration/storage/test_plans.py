@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Connection, event, insert
 
 from control_plane.domain.attempt import AttemptState
+from control_plane.domain.filter_fields import RUN_FIELDS
+from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import AttemptKey, Holder, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId
 from control_plane.domain.run import RunState
 from control_plane.storage import reads, schema, sqlite, writes
@@ -41,6 +43,10 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "list by state": lambda c: reads.list_runs(c, PROJECT, RunFilter(states=(RunState.FAILED,)), PAGE),
     "list by task": lambda c: reads.list_runs(c, PROJECT, RunFilter(task_id=TaskId("t")), PAGE),
     "list since": lambda c: reads.list_runs(c, PROJECT, RunFilter(created_after=T0), PAGE),
+    "list by tag": lambda c: reads.list_runs(c, PROJECT, RunFilter(matching=parse_filter("tag:x", RUN_FIELDS)), PAGE),
+    "list for a member": lambda c: reads.list_runs(c, PROJECT, RunFilter(visible_to=PrincipalId("u")), PAGE),
+    "run secrets": lambda c: reads.run_secrets(c, RUN_ID),
+    "schedules of a task": lambda c: reads.schedules_of_task(c, TaskId("t")),
     "events of a run": lambda c: reads.list_events(c, RUN_ID, PAGE),
     "watch a run": lambda c: reads.events_after(c, EventFilter(project_id=PROJECT, run_id=RUN_ID), 5, 100),
     "watch a task": lambda c: reads.events_after(c, EventFilter(project_id=PROJECT, task_id=TaskId("t")), 5, 100),

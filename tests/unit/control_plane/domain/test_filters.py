@@ -110,15 +110,23 @@ def test_limits_at_the_limit_and_one_more() -> None:
 
 PIECES = st.lists(
     st.sampled_from(
-        ["state", "tag", "label", "label.a", "created_at", "=", "!=", "<", ":", "(", ")", "AND", "OR", "NOT", "-", '"']
-        + ["FAILED", "x", "2030-01-01", " ", "\\", "'", "*", ".", "\0", "é"]
+        [
+            *("state", "tag", "label", "label.a", "created_at", "=", "!=", "<", ":", "(", ")", "AND", "OR", "NOT", "-"),
+            *('"', "FAILED", "x", "2030-01-01", " ", "\\", "'", "*", ".", "\0", "é"),
+        ]
     )
 ).map("".join)
 
 
-@given(st.one_of(st.text(), PIECES))
-def test_any_text_is_a_filter_or_refused_by_name(text: str) -> None:
+def refusal(text: str) -> list[str]:
+    """The fields that are named when the text is refused; none when it is a filter."""
     try:
         runs(text)
     except InvalidArgument as refused:
-        assert [violation.field for violation in refused.violations] == ["filter"]
+        return [violation.field for violation in refused.violations]
+    return []
+
+
+@given(st.one_of(st.text(), PIECES))
+def test_any_text_is_a_filter_or_refused_by_name(text: str) -> None:
+    assert refusal(text) in ([], ["filter"])
