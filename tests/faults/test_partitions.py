@@ -70,10 +70,13 @@ class Site:
         for index, fields in enumerate(({"pieces": 60}, {"pieces": 500}, {"pieces": 400, "deaf": True, "tail": True})):
             plan = truthful.plan(name=f"s{self.number}-{number}-{index}", **fields)
             loss = spec_pb2.LossPolicy(on_lost=spec_pb2.ON_LOST_RETRY, lost_after=seconds(LOST_AFTER_S))
-            wanted = spec(truthful.argv(self.recorder.place, plan), grace=seconds(GRACE_S), loss=loss)
+            # Short pauses: a run that is lost in one partition after the other would wait for minutes.
+            retry = spec_pb2.RetryPolicy(backoff=seconds(1), backoff_cap=seconds(1))
+            argv = truthful.argv(self.recorder.place, plan)
+            wanted = spec(argv, grace=seconds(GRACE_S), loss=loss, retry=retry)
             run = self.house.submit(wanted)
             self.recorder.submitted(run.id, [plan])
-            for of in ("attempts", "signal"):
+            for of in ("attempts", "signal", "lost"):
                 self.recorder.excuse(run.id, of, "its runner is cut off for longer than lost_after")
             made.append(run.id)
         wait_for(lambda: {line["run"] for line in self.recorder.truth()} & set(made), what="one of them runs")
@@ -95,7 +98,7 @@ def test_partitions_never_make_two_of_one_run(figures: Figures, tmp_path: pathli
                         site.halted = True
             figures.say(f"{len(recorder.plans)} runs; waiting until all of them have settled")
             for run in recorder.plans:
-                house.wait(run, timeout_s=120)
+                wait_for(lambda run=run: house.get(run).HasField("settled_at"), what=f"{run} settles", timeout_s=180)
                 recorder.read_logs(house.doors, run)
         finally:
             for site in sites:
