@@ -182,10 +182,11 @@ class Faults:
         span_s = self._span_s()
         self.world.god.later(span_s, thaw)
         if kind == "server" and span_s > PAUSE_S:
-            self.world.god.later(span_s, self._listens_again)
+            self.world.god.later(span_s, self._listens_again, life)
 
-    def _listens_again(self) -> None:
-        self.world.checks.awake_since = self.world.loop.now
+    def _listens_again(self, life: Life) -> None:
+        if life.alive:
+            self.world.checks.awake_since = self.world.loop.now
 
     def _late_word(self) -> None:
         """An agent sleeps over the answer to its heartbeat; when it wakes, the link is gone for long."""
