@@ -163,7 +163,7 @@ def _reds(report: pathlib.Path) -> list[Red]:
 def _line(text: str) -> str:
     """The assertion's own words. Of a group of errors pytest's summary says nothing: the last one in it counts."""
     head = text.partition("\n")[0].strip()
-    if "ExceptionGroup" not in head:
-        return head[:300]
     inner = [match for match in _SAID.findall(text) if "ExceptionGroup" not in match and "CancelledError" not in match]
-    return (inner[-1].partition("\\n")[0] if inner else head)[:300]
+    said = inner[-1] if inner and "ExceptionGroup" in head else head
+    # One that was raised in a group is told by its repr.
+    return said.partition("\\n")[0][:300]
