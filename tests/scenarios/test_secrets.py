@@ -28,15 +28,20 @@ def files_with(root: pathlib.Path, value: bytes) -> list[pathlib.Path]:
     return found
 
 
+# Each piece is waited for until it was read: otherwise the pipe would put them together again.
 PRINT_IN_PIECES = """
-import os, sys
+import fcntl, os, sys, termios, time
 value = os.environb[b"TOKEN"]
 size = int(sys.argv[1])
+def put(fd, data):
+    os.write(fd, data)
+    while any(fcntl.ioctl(fd, termios.FIONREAD, bytes(4))):
+        time.sleep(0.0005)
 for fd in (1, 2):
-    os.write(fd, b"<")
+    put(fd, b"<")
     for at in range(0, len(value), size):
-        os.write(fd, value[at:at + size])
-    os.write(fd, b">\\n")
+        put(fd, value[at:at + size])
+    put(fd, b">\\n")
 """
 
 
