@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import functools
 import shutil
@@ -55,6 +56,7 @@ class Host:
 def _template() -> Path:
     """A state directory in which a server was started once; copies of it spare the migrations."""
     root = Path(tempfile.mkdtemp(prefix="bnk-stage-"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
 
     async def make() -> None:
         world = World(root / "state")
