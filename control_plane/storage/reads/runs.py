@@ -240,7 +240,7 @@ def active_runs_matching(
         RUNS.c.project_id == project_id, text(f"runs.{ACTIVE_RUN}"), condition(matching, RUN_LEAVES)
     )
     if visible_to is not None:
-        query = query.where(_visible(project_id, visible_to))
+        query = query.where(_visible(visible_to))
     return _ids(connection, query.limit(limit))
 
 
