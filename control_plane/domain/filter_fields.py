@@ -30,3 +30,12 @@ TASK_FIELDS: Final[Mapping[str, Field]] = {
     "updated_at": Field(kind=Kind.TIME),
     "deleted_at": Field(kind=Kind.TIME),
 }
+AUDIT_FIELDS: Final[Mapping[str, Field]] = {
+    "principal": Field(kind=Kind.NAMED),
+    "method": Field(kind=Kind.TEXT),
+    "resource": Field(kind=Kind.SET),
+    "peer": Field(kind=Kind.TEXT),
+    "request": Field(kind=Kind.TEXT),
+    "code": Field(kind=Kind.TEXT),
+    "at": Field(kind=Kind.TIME),
+}

@@ -21,6 +21,8 @@ from control_plane.storage.writer import Verb, Writer, refusal
 __all__ = ["DATABASE_NAME", "CannotOpen", "Connection", "Database", "Statistics"]
 
 T = TypeVar("T")
+# What is to be stored beside a verb's own changes, from the verb's result.
+Beside = Callable[[Connection, object], None]
 
 MAX_WAITING_WRITES: Final = 4096
 MAX_WAITING_READS: Final = 1024
@@ -67,6 +69,8 @@ class Database:
         self._read_room = asyncio.Semaphore(MAX_WAITING_READS)
         self._reads = 0
         self._closed = False
+        # Asked on the loop with each write. What it gives runs behind the verb, in its savepoint: both or neither.
+        self.witness: Callable[[], Beside | None] = _nobody
 
     @classmethod
     def open(cls, state_directory: Path, clock: Monotonic) -> Database:
@@ -108,6 +112,9 @@ class Database:
         gets the result on the loop right after the commit, also if this call has been cancelled meanwhile.
         Raises ResourceExhausted (disk full) and Unavailable (the database failed); nothing was stored then.
         """
+        beside = self.witness()
+        if beside is not None:
+            body = _both(body, beside)
         return await self._submit(body, name=name, after=after, bare=False)
 
     async def read(self, body: Callable[[Connection], T]) -> T:
@@ -183,6 +190,19 @@ class Database:
             connection.close()
         self._engines.dispose()
         self._lock.release()
+
+
+def _nobody() -> Beside | None:
+    return None
+
+
+def _both(body: Callable[[Connection], T], beside: Beside) -> Callable[[Connection], T]:
+    def run(connection: Connection) -> T:
+        result = body(connection)
+        beside(connection, result)
+        return result
+
+    return run
 
 
 def _unreadable(path: Path, damage: str) -> str:

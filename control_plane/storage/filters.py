@@ -9,8 +9,18 @@ from typing import Any, Final
 from sqlalchemy import Column, ColumnElement, Table, and_, exists, false, not_, or_, select, true
 
 from control_plane.domain.filters import All, Comparison, Filter, Not, Operator, Some
-from control_plane.storage.rows import to_us
-from control_plane.storage.tables import ATTEMPTS, PRINCIPALS, RUN_MARKS, RUNNERS, RUNS, SCHEDULES, TASK_MARKS, TASKS
+from control_plane.storage.rows import json_text, to_us
+from control_plane.storage.tables import (
+    ATTEMPTS,
+    AUDIT_EVENTS,
+    PRINCIPALS,
+    RUN_MARKS,
+    RUNNERS,
+    RUNS,
+    SCHEDULES,
+    TASK_MARKS,
+    TASKS,
+)
 
 Condition = ColumnElement[bool]
 Leaf = Callable[[Comparison], Condition]
@@ -95,6 +105,20 @@ def _principal(column: Column[Any]) -> Leaf:
     return leaf
 
 
+def _actor(comparison: Comparison) -> Condition:
+    """By id, or by the name that it had then."""
+    found = or_(AUDIT_EVENTS.c.principal_id == comparison.value, AUDIT_EVENTS.c.principal == comparison.value)
+    return _negated(comparison, found)
+
+
+def _resource(comparison: Comparison) -> Condition:
+    """`kind/id`, or an id alone: they stand as JSON texts in a list."""
+    text = json_text(comparison.value)
+    listed = AUDIT_EVENTS.c.resources
+    found = or_(listed.contains(text, autoescape=True), listed.contains(f"/{text[1:]}", autoescape=True))
+    return _negated(comparison, found)
+
+
 def _task_of_run(comparison: Comparison) -> Condition:
     by_id = and_(RUNS.c.task_id.is_not(None), RUNS.c.task_id == comparison.value)
     return _negated(comparison, or_(by_id, and_(RUNS.c.task_id.is_not(None), RUNS.c.task_name == comparison.value)))
@@ -129,4 +153,13 @@ TASK_LEAVES: Final[Mapping[str, Leaf]] = {
     "created_at": _time(TASKS.c.created_at),
     "updated_at": _time(TASKS.c.updated_at),
     "deleted_at": _time(TASKS.c.deleted_at),
+}
+AUDIT_LEAVES: Final[Mapping[str, Leaf]] = {
+    "principal": _actor,
+    "method": _text(AUDIT_EVENTS.c.method),
+    "resource": _resource,
+    "peer": _text(AUDIT_EVENTS.c.peer),
+    "request": _text(AUDIT_EVENTS.c.request_id),
+    "code": _text(AUDIT_EVENTS.c.code),
+    "at": _time(AUDIT_EVENTS.c.at),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from control_plane.domain.attempt import Attempt
+from control_plane.domain.audit import AuditEvent, AuditHead
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.principal import JoinToken, Principal, Token
 from control_plane.domain.project import Project
@@ -27,3 +28,5 @@ ATTEMPT: Final = Shape(Attempt, tables.ATTEMPTS)
 RUN_EVENT: Final = Shape(RunEventRecord, tables.RUN_EVENTS)
 SCHEDULE: Final = Shape(Schedule, tables.SCHEDULES)
 SECRET: Final = Shape(Secret, tables.SECRETS)
+AUDIT_EVENT: Final = Shape(AuditEvent, tables.AUDIT_EVENTS)
+AUDIT_HEAD: Final = Shape(AuditHead, tables.AUDIT_HEADS)

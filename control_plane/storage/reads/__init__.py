@@ -21,6 +21,14 @@ from control_plane.storage.reads.access import (
     token_by_digest,
     usable_admin_tokens,
 )
+from control_plane.storage.reads.audit import (
+    audit_after,
+    audit_end,
+    audit_event,
+    audit_heads,
+    list_audit,
+    newest_audit_head,
+)
 from control_plane.storage.reads.logs import (
     abandoned_logs,
     expired_logs,
@@ -118,6 +126,10 @@ __all__ = [
     "active_runs_of_task",
     "attempt",
     "attempts",
+    "audit_after",
+    "audit_end",
+    "audit_event",
+    "audit_heads",
     "due_runs",
     "due_schedules",
     "events_after",
@@ -138,6 +150,7 @@ __all__ = [
     "instance",
     "join_token",
     "join_token_by_digest",
+    "list_audit",
     "list_events",
     "list_join_tokens",
     "list_principals",
@@ -154,6 +167,7 @@ __all__ = [
     "log_segments",
     "log_view",
     "logs_of_runs",
+    "newest_audit_head",
     "newest_event_number",
     "next_not_before",
     "no_project",

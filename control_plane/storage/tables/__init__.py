@@ -1,6 +1,7 @@
 """The tables. Times are microseconds since 1970 in UTC, durations seconds, mappings and lists JSON text."""
 
 from control_plane.storage.tables.access import JOIN_TOKENS, PRINCIPALS, PROJECTS, RUNNERS, SERVER, SETTINGS, TOKENS
+from control_plane.storage.tables.audit import AUDIT_EVENTS, AUDIT_HEADS
 from control_plane.storage.tables.columns import METADATA
 from control_plane.storage.tables.runs import (
     ATTEMPTS,
@@ -18,6 +19,8 @@ from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, SCHEDUL
 
 __all__ = [
     "ATTEMPTS",
+    "AUDIT_EVENTS",
+    "AUDIT_HEADS",
     "FIRINGS",
     "JOIN_TOKENS",
     "LOG_SEGMENTS",

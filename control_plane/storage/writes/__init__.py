@@ -14,6 +14,7 @@ from control_plane.storage.writes.access import (
     save_project,
     use_token,
 )
+from control_plane.storage.writes.audit import append_audit, insert_audit_head
 from control_plane.storage.writes.logs import mark_log_deleted, upsert_segment
 from control_plane.storage.writes.purge import (
     bury_runs,
@@ -68,6 +69,7 @@ from control_plane.storage.writes.tasks import (
 )
 
 __all__ = [
+    "append_audit",
     "append_events",
     "bury_runs",
     "delete_firings",
@@ -90,6 +92,7 @@ __all__ = [
     "hide_run",
     "hide_runs_of_task",
     "insert_attempt",
+    "insert_audit_head",
     "insert_firing",
     "insert_join_token",
     "insert_principal",
