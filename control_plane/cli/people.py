@@ -14,10 +14,21 @@ if TYPE_CHECKING:
 
 
 def name_maker(inv: Invocation, made: Made) -> None:
-    """Put the maker's name where its id is, for a table, if the caller may know it. The other forms keep the id."""
-    if inv.output == "table" and made.created_by:
-        names = (name for known, name in known_principals(inv) if known == made.created_by)
-        made.created_by = next(names, made.created_by)
+    """Put names where ids are, for a table, as far as the caller may know them. The other forms keep the ids."""
+    if inv.output != "table":
+        return
+    fields = [name for name in ("created_by", "owner") if name in made.DESCRIPTOR.fields_by_name]
+    missing = {getattr(made, name) for name in fields} - {""}
+    names: dict[str, str] = {}
+    for known, name in known_principals(inv) if missing else ():
+        if known in missing:
+            names[known] = name
+            missing.remove(known)
+        if not missing:
+            break
+    for field in fields:
+        known = getattr(made, field)
+        setattr(made, field, names.get(known, known))
 
 
 def known_principals(inv: Invocation) -> Iterator[tuple[str, str]]:
