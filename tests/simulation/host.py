@@ -13,7 +13,7 @@ from runner_agent.shim.digest import LogDigest
 from runner_agent.shim.messages import ExitRecord, Reason
 from tests.simulation.clocks import HostClock
 from tests.simulation.loop import Life, SimLoop
-from tests.simulation.truth import Key, Process, Truth
+from tests.simulation.truth import Key, Process, Truth, short
 
 if TYPE_CHECKING:
     from tests.simulation.shim import SimShim
@@ -207,6 +207,9 @@ class SimRemains:
     def account(self) -> ExitRecord:
         directory, host = self._directory, self._host
         key, at_ns = directory.key, host.clock.wall_ns()
+        shim = host.shims.get(key)
+        if shim is not None and shim.life.alive:
+            host.truth.violate(host.loop.now, f"I6 {short(key)} is called dead while its shim lives")
         identities = directory.identities()
         if not identities:
             return remains.never_executed(key.run_id, key.epoch, at_ns)
