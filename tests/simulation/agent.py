@@ -11,7 +11,7 @@ from runner_agent.domain import reconciler as core
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogChunk, LogRecord
 from runner_agent.domain.log_flow import LogTurn
-from runner_agent.domain.messages import RunnerMessage, ServerMessage, Welcome
+from runner_agent.domain.messages import Heartbeat, RunnerMessage, ServerMessage, Welcome
 from runner_agent.domain.outputs import (
     AckLog,
     CloseLog,
@@ -22,6 +22,7 @@ from runner_agent.domain.outputs import (
     Note,
     OpenLog,
     Output,
+    RenewLoss,
     RewindLog,
     Send,
     SetLogLimits,
@@ -67,6 +68,7 @@ class SimAgent:
             chance=rng.random,  # type: ignore[arg-type]
         )
         self._control: deque[RunnerMessage] = deque()
+        self._beats: dict[int, int] = {}
         self._tick: Handle | None = None
         self._tick_at = 0
         self._opened_s = 0.0
@@ -161,11 +163,23 @@ class SimAgent:
             return
         self.state, outputs = core.decide(self.state, event, self.host.clock.boottime_ns())
         for output in outputs:
+            if isinstance(output, RenewLoss):
+                self._check_base(event, output)
             if not isinstance(output, Note):
                 self.life.point(f"agent {type(output).__name__}")
                 self._carry_out(output)
         self._pump()
         self._arm()
+
+    def _check_base(self, event: events.Event, renewal: RenewLoss) -> None:
+        """A loss deadline counts from when the heartbeat left that was acked, not from when the ack came."""
+        seq = getattr(getattr(event, "message", None), "seq", None)
+        lost_after_s = self.state.held[renewal.key].lost_after_s
+        sent_ns = self._beats.get(seq) if seq is not None else None
+        if sent_ns is None or lost_after_s is None:
+            return
+        if renewal.deadline_boot_ns > sent_ns + int(lost_after_s * 1e9) + 1_000_000:
+            self.host.truth.violate(self.host.loop.now, f"I2 {renewal.key.run_id[-6:]} is renewed from the receipt")
 
     def _arm(self) -> None:
         """A Tick at the next instant that the decisions name."""
@@ -235,7 +249,10 @@ class SimAgent:
         if wire is None or outbox is None or outbox.parting is not None:
             return
         while self._control:
-            wire.to_server(self._control.popleft())
+            message = self._control.popleft()
+            if isinstance(message, Heartbeat):
+                self._beats[message.seq] = self.host.clock.boottime_ns()
+            wire.to_server(message)
         for _ in range(64):
             turn = outbox.flow.next_turn(self.host.clock.boottime_ns())
             if turn is None:
