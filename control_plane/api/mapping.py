@@ -153,6 +153,7 @@ class Plan(Generic[E, M]):
         """The entity of a message. Raises BadFields naming every field that has no meaning."""
         values: dict[str, Any] = {}
         bad: list[FieldViolation] = []
+        missing = False
         for step in self._steps:
             try:
                 value = None
@@ -164,11 +165,14 @@ class Plan(Generic[E, M]):
                     raise BadFields(FieldViolation(field="", description="is required"))
             except BadFields as error:
                 bad += [within(step.field, violation) for violation in error.violations]
-                continue
+                value = error.rest
+                if value is None and not (step.optional or step.has_default):
+                    missing = True
+                    continue
             if value is not None or not step.has_default:
                 values[step.attribute] = value
         if bad:
-            raise BadFields(*bad)
+            raise BadFields(*bad, rest=None if missing else self.entity(**values))
         return self.entity(**values)
 
     def _step(self, attribute: str, field: FieldDescriptor, hint: Any, has_default: bool) -> _Step:
@@ -234,8 +238,10 @@ def decode_each(values: Any, decode: Turn) -> tuple[Any, ...]:
             decoded.append(element)
         except BadFields as error:
             bad += [within(f"[{index}]", violation) for violation in error.violations]
+            if error.rest is not None:
+                decoded.append(error.rest)
     if bad:
-        raise BadFields(*bad)
+        raise BadFields(*bad, rest=tuple(decoded))
     return tuple(decoded)
 
 

@@ -6,11 +6,15 @@ from control_plane.domain.errors import FieldViolation
 
 
 class BadFields(Exception):
-    """Fields of a message that have no meaning here; paths are relative to that message."""
+    """Fields of a message that have no meaning here; paths are relative to that message.
 
-    def __init__(self, *violations: FieldViolation) -> None:
+    `rest` is what the message says without them, so that the rest can be judged in the same answer; None: nothing.
+    """
+
+    def __init__(self, *violations: FieldViolation, rest: object = None) -> None:
         super().__init__(", ".join(violation.field for violation in violations))
         self.violations = violations
+        self.rest = rest
 
 
 def within(outer: str, violation: FieldViolation) -> FieldViolation:

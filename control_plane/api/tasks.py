@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from banksman.v1 import run_pb2, task_pb2, task_pb2_grpc
@@ -12,7 +13,8 @@ from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.pages import page_answer, page_request
 from control_plane.api.records import SCHEDULE, task_message
-from control_plane.api.task_requests import change_of, new_task_of, task_filter_of
+from control_plane.api.task_requests import change_of, new_task_of, owner_of, task_filter_of
+from control_plane.domain.errors import FieldViolation
 from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.task import Task
 from control_plane.lifecycle import purges, runs, tasks
@@ -28,9 +30,10 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
     async def CreateTask(self, request: task_pb2.CreateTaskRequest, context: Context) -> task_pb2.Task:
         project = await self._desk.project(request.project)
         caller = self._desk.caller(request.request_id)
-        owner = await self._owner(request.task.owner, project.id)
-        new = new_task_of(request.task, project.id, owner)
-        return await self._whole(await tasks.create(self._desk.house, caller, new))
+        owner, wrong = await self._owner(request.task.owner, project.id)
+        asked = new_task_of(request.task, project.id)
+        new = replace(asked.what, owner=owner)
+        return await self._whole(await tasks.create(self._desk.house, caller, new, (*asked.wrong, *wrong)))
 
     async def GetTask(self, request: task_pb2.GetTaskRequest, context: Context) -> task_pb2.Task:
         found = await self._desk.task(request.project, request.task, show_deleted=request.show_deleted)
@@ -43,10 +46,11 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         return page_answer(task_pb2.ListTasksResponse, "tasks", await self._desk.read(query), task_message)
 
     async def UpdateTask(self, request: task_pb2.UpdateTaskRequest, context: Context) -> task_pb2.Task:
-        change, owner = change_of(request)
+        asked = change_of(request)
         task = await self._desk.own_task(request.project, request.task.id or request.task.name)
-        change = change.owned_by(await self._owner(owner, task.project_id))
-        return await self._whole(await tasks.update(self._desk.house, task.id, change))
+        owner, wrong = await self._owner(owner_of(request), task.project_id)
+        change = replace(asked.what, owner=owner)
+        return await self._whole(await tasks.update(self._desk.house, task.id, change, (*asked.wrong, *wrong)))
 
     async def DeleteTask(self, request: task_pb2.DeleteTaskRequest, context: Context) -> Empty:
         task = await self._desk.own_task(request.project, request.task)
@@ -76,7 +80,7 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         run = await runs.create(self._desk.house, self._desk.caller(request.request_id), new)
         return await self._desk.views.whole(run)
 
-    async def _owner(self, text: str, project_id: ProjectId) -> PrincipalId | None:
+    async def _owner(self, text: str, project_id: ProjectId) -> tuple[PrincipalId | None, tuple[FieldViolation, ...]]:
         return await tasks.new_owner(self._desk.house, self._desk.caller(), text, project_id)
 
     async def _whole(self, task: Task) -> task_pb2.Task:

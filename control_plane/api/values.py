@@ -52,7 +52,7 @@ def texts_of(values: Mapping[str, Value]) -> dict[str, str]:
         except BadFields as error:
             bad += [within(f"[{key[:80]}]", violation) for violation in error.violations]
     if bad:
-        raise BadFields(*bad)
+        raise BadFields(*bad, rest=found)
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from control_plane.domain import limits
-from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation, invalid_fields
+from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation
 from control_plane.domain.ids import PrincipalId, ProjectId, TaskId
 from control_plane.domain.names import violation
 from control_plane.domain.principal import Caller, PrincipalKind
@@ -89,9 +89,6 @@ class TaskChange:
     notifications: tuple[NotificationSettings, ...] | None = None
     etag: str = ""
 
-    def owned_by(self, owner: PrincipalId | None) -> TaskChange:
-        return self if owner is None else replace(self, owner=owner)
-
 
 # What a template's meaning depends on, beside its spec.
 _TEMPLATE = frozenset({"variables", "allow_shell_substitution"})
@@ -106,11 +103,15 @@ class _StoredSpec:
     spec: RunSpec
 
 
-async def create(house: House, caller: Caller, new: NewTask) -> Task:
-    """Raises InvalidArgument with every offending field, AlreadyExists NAME_TAKEN or REQUEST_ID_REUSED."""
+async def create(house: House, caller: Caller, new: NewTask, found: tuple[FieldViolation, ...] = ()) -> Task:
+    """`found` is what the caller's side knows to be wrong already.
+
+    Raises InvalidArgument with every offending field, AlreadyExists NAME_TAKEN or REQUEST_ID_REUSED.
+    """
     draft = _draft(house, caller, new)
     drafts = _named(new)
     refuse(
+        *found,
         *check_task(draft),
         *_spec_violations(house, new.spec),
         *check_template(draft, new.spec),
@@ -138,30 +139,32 @@ async def create(house: House, caller: Caller, new: NewTask) -> Task:
     return await house.database.write(body, name="tasks.create", after=after)
 
 
-async def update(house: House, task_id: TaskId, change: TaskChange) -> Task:
-    """Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument."""
-    wrong = () if change.spec is None else _spec_violations(house, change.spec)
+async def update(house: House, task_id: TaskId, change: TaskChange, found: tuple[FieldViolation, ...] = ()) -> Task:
+    """Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument (with what is `found` too)."""
+    wrong = (*found, *(() if change.spec is None else _spec_violations(house, change.spec)))
     spec = None if change.spec is None or wrong else _encoded(house, change.spec)
     body = partial(_update, house, task_id, change, spec, wrong)
     return await house.database.write(body, name="tasks.update")
 
 
-async def new_owner(house: House, caller: Caller, text: str, project_id: ProjectId) -> PrincipalId | None:
-    """Whom a request names as a task's owner, by id or name; None when it names nobody.
+async def new_owner(
+    house: House, caller: Caller, text: str, project_id: ProjectId
+) -> tuple[PrincipalId | None, tuple[FieldViolation, ...]]:
+    """Whom a request names as a task's owner, by id or name (None: nobody), or what is wrong with that.
 
-    Raises InvalidArgument: only an admin may name another than itself, and only one who may use the project.
+    Only an admin may name another than itself, and only one who may use the project.
     """
     if not text:
-        return None
+        return None, ()
     if text in (caller.principal.id, caller.principal.name):
-        return caller.principal.id
+        return caller.principal.id, ()
     found = None
     if caller.principal.admin:
         found = await house.database.read(partial(reads.find_principal, id_or_name=text))
     if found is None or found.kind is PrincipalKind.RUNNER or not found.may_use(project_id):
         who = "there is no such user of the project" if caller.principal.admin else "only an admin may name another"
-        raise invalid_fields(violation("task.owner", who))
-    return found.id
+        return None, (violation("task.owner", who),)
+    return found.id, ()
 
 
 def _draft(house: House, caller: Caller, new: NewTask) -> Task:
