@@ -24,11 +24,11 @@ from control_plane.domain.stops import CancelOrder
 from control_plane.domain.stops import cancel as decide_cancel
 from control_plane.domain.stops import force as decide_force
 from control_plane.domain.task import Task
-from control_plane.domain.variable_rules import check_places
+from control_plane.domain.variable_rules import check_given, check_places
 from control_plane.lifecycle.births import Birth, born, check_references, require_launcher
 from control_plane.lifecycle.house import FrozenSpec, House, load_newest, require_project, store
 from control_plane.lifecycle.requests import once, refuse, request_id_violations
-from control_plane.lifecycle.variables import Given, again, resolve
+from control_plane.lifecycle.variables import Given, again, resolve, unused
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
 
@@ -61,6 +61,9 @@ async def create(house: House, caller: Caller, new: NewRun) -> Run:
 
 def _violations(house: House, caller: Caller, new: NewRun) -> tuple[FieldViolation, ...]:
     found = [*request_id_violations(caller), *validate_options(new.options, house.clock.now())]
+    # What the task says of its variables is looked at in the transaction; the rest is named together with all else.
+    given = Given(values=new.options.variables, sensitive=new.options.sensitive_variables)
+    found += [*check_given(given.values, given.sensitive, given.path), *unused(given)]
     if (new.task_id is None) == (new.spec is None):
         found.append(FieldViolation(field="what", description="exactly one of task and spec must be given"))
     if new.spec is not None:

@@ -54,11 +54,11 @@ def resolve(
     Raises InvalidArgument INVALID_FIELDS with every offending field, SECRET_UNKNOWN.
     """
     if task is None and not given.values:
-        refuse(*_unused(given))
+        refuse(*unused(given))
         return Values()
     declared = () if task is None else task.variables
     secret = {each.name for each in declared if each.is_sensitive} | set(given.sensitive)
-    refuse(*check_given(given.values, secret, given.path), *_fitting(declared, given), *_unused(given))
+    refuse(*check_given(given.values, secret, given.path), *_fitting(declared, given), *unused(given))
     found = [*_declared(declared, given), *_others(declared, given)]
     values = {each.name: each.value for each in found}
     open_values = values | {name: value for name, value in given.values.items() if name in values}
@@ -195,7 +195,8 @@ def _fitting(declared: tuple[Variable, ...], given: Given) -> Iterator[FieldViol
         yield violation(given.path, f"at most {limits.VARIABLES} variables, with those of the task")
 
 
-def _unused(given: Given) -> Iterator[FieldViolation]:
+def unused(given: Given) -> Iterator[FieldViolation]:
+    """Names that are to be kept secret and have no value."""
     for index, name in enumerate(given.sensitive):
         if name not in given.values:
             yield violation(f"options.sensitive_variables[{index}]", f"no variable {name[:80]!r} is given")

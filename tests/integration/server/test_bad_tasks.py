@@ -86,8 +86,9 @@ async def test_a_run_names_all_of_it(server, doors):
     options.labels["bad key!"] = "v"
     options.trigger_metadata["k"] = "x" * 8192
     options.deadline.FromSeconds(1)
-    for wanted in (["options.deadline", "options.labels", "options.priority", "options.trigger_metadata"],):
-        assert await offending(doors.tasks.RunTask(request)) == wanted
+    options.variables["1"].string_value = "x"
+    expected = ["deadline", "labels", "priority", "trigger_metadata", "variables[1]"]
+    assert await offending(doors.tasks.RunTask(request)) == [f"options.{name}" for name in expected]
     request = task_pb2.RunTaskRequest(task="n")
     request.options.variables["a b"].string_value = "x"
     request.options.variables["ok"].string_value = "\0"
