@@ -23,6 +23,7 @@ from runner_agent.execution.room import Room, Threads
 from runner_agent.execution.run_directory import StateDirectory
 from runner_agent.execution.shim_link import ForkServerGone
 from runner_agent.launchers.environment import base_environment
+from runner_agent.launchers.own_programs import install, with_programs
 from runner_agent.session.connection import Connection
 from runner_agent.session.credential_file import FILE_NAME
 from runner_agent.session.enrolment import Enrolment
@@ -124,7 +125,7 @@ async def run_agent(
         post=reconciler.post,
         runner_name=_own_name(settings, enrolment),
         boot_id=report.boot_id,
-        base_env=base_environment(os.environ),
+        base_env=with_programs(base_environment(os.environ), await asyncio.to_thread(install, settings.state_dir)),
     )
     signals.tell(reconciler.post_nowait)
     # Last: what fails before this leaves nothing behind.

@@ -56,6 +56,8 @@ STOP_RECORD = Plan(StopRecord, run_pb2.StopRecord, stored=True)
 REMEDY = Plan(Remedy, run_pb2.Remedy)
 _encode_end_proof, _ = enum_turns(EndProof, run_pb2.EndProof.DESCRIPTOR)
 
+PROGRESS = Plan(Progress, run_pb2.Progress)
+RESOURCE_USAGE = Plan(ResourceUsage, run_pb2.ResourceUsage)
 
 def _end_proof(attempt: Attempt) -> Any:
     return 0 if attempt.end_proof is None else _encode_end_proof(attempt.end_proof)
@@ -64,7 +66,13 @@ def _end_proof(attempt: Attempt) -> Any:
 ATTEMPT = Plan(
     Attempt,
     run_pb2.Attempt,
-    nested={StepResult: STEP_RESULT, StopRecord: STOP_RECORD, LogGap: LOG_GAP},
+    nested={
+        StepResult: STEP_RESULT,
+        StopRecord: STOP_RECORD,
+        LogGap: LOG_GAP,
+        Progress: PROGRESS,
+        ResourceUsage: RESOURCE_USAGE,
+    },
     stored=True,
     computed={"end_proof": _end_proof},
 )
@@ -80,7 +88,13 @@ def _run_duration(run: Run) -> Any:
 RUN = Plan(
     Run,
     run_pb2.Run,
-    nested={RunOptions: OPTIONS, Attempt: ATTEMPT, Remedy: REMEDY, VariableValue: VARIABLE_VALUE},
+    nested={
+        RunOptions: OPTIONS,
+        Attempt: ATTEMPT,
+        Remedy: REMEDY,
+        VariableValue: VARIABLE_VALUE,
+        Progress: PROGRESS,
+    },
     stored=True,
     absent=frozenset({"spec", "rendered_commands"}),
     computed={

@@ -7,7 +7,7 @@ from typing import Any
 from banksman.v1 import session_pb2 as pb
 from google.protobuf.message import Message
 
-from control_plane.api.convert import LOG_GAP, LOG_RECORD, SPEC, STEP_RESULT
+from control_plane.api.convert import LOG_GAP, LOG_RECORD, PROGRESS, RESOURCE_USAGE, SPEC, STEP_RESULT
 from control_plane.api.mapping import BadFields, Plan, within
 from control_plane.api.newer_words import replace_newer
 from control_plane.domain import session as words
@@ -15,6 +15,7 @@ from control_plane.domain.attempt import StepResult
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.log import LogGap, LogRecord
+from control_plane.domain.progress import Progress, ResourceUsage
 from control_plane.domain.spec import RunSpec
 from control_plane.telemetry import logger
 
@@ -27,11 +28,15 @@ MOST_TOLD = 5
 
 KEY = Plan(AttemptKey, pb.AttemptKey)
 STOP_STATUS = Plan(words.StopStatus, pb.StopStatus, nested={AttemptKey: KEY})
-EXIT = Plan(words.ExitRecord, pb.ExitRecord, nested={StepResult: STEP_RESULT, LogGap: LOG_GAP})
+EXIT = Plan(
+    words.ExitRecord,
+    pb.ExitRecord,
+    nested={StepResult: STEP_RESULT, LogGap: LOG_GAP, Progress: PROGRESS, ResourceUsage: RESOURCE_USAGE},
+)
 HELD = Plan(
     words.HeldAttempt,
     pb.HeldAttempt,
-    nested={AttemptKey: KEY, words.ExitRecord: EXIT, words.StopStatus: STOP_STATUS},
+    nested={AttemptKey: KEY, words.ExitRecord: EXIT, words.StopStatus: STOP_STATUS, Progress: PROGRESS},
 )
 CAPABILITY = Plan(words.Capability, pb.Capability)
 HELLO = Plan(words.Hello, pb.Hello, nested={words.Capability: CAPABILITY, words.HeldAttempt: HELD})
@@ -50,7 +55,11 @@ FROM_RUNNER: dict[str, Plan[Any, Any]] = {
     "heartbeat": Plan(words.Heartbeat, pb.Heartbeat, nested={words.HeldAttempt: HELD}),
     "offer_reply": Plan(words.OfferReply, pb.OfferReply, nested=_KEYED),
     "attempt_started": Plan(words.AttemptStarted, pb.AttemptStarted, nested=_KEYED),
-    "attempt_event": Plan(words.AttemptEventReport, pb.AttemptEvent, nested={**_KEYED, StepResult: STEP_RESULT}),
+    "attempt_event": Plan(
+        words.AttemptEventReport,
+        pb.AttemptEvent,
+        nested={**_KEYED, StepResult: STEP_RESULT, Progress: PROGRESS},
+    ),
     "attempt_exited": Plan(words.AttemptExited, pb.AttemptExited, nested={**_KEYED, words.ExitRecord: EXIT}),
     "stop_status": STOP_STATUS,
     "log_chunk": Plan(words.LogChunk, pb.LogChunk, nested={**_KEYED, LogRecord: LOG_RECORD}),

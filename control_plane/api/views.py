@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from banksman.v1 import run_pb2
 
 from control_plane.api.convert import run_message
 from control_plane.api.trouble import Trouble
 from control_plane.domain.attempt import AttemptState
-from control_plane.domain.ids import RunId
+from control_plane.domain.ids import AttemptKey, RunId
+from control_plane.domain.progress import Progress
 from control_plane.domain.run import Run, RunState
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.spec_rules import with_defaults
@@ -33,7 +35,7 @@ class Views:
 
     def brief(self, run: Run) -> run_pb2.Run:
         """For lists and watches: without spec and attempts."""
-        return run_message(self._explained(run))
+        return run_message(self._explained(self._estimated(run)))
 
     async def created(self, run: Run, spec: RunSpec | None) -> run_pb2.Run:
         """A run that was just made of this spec; without one, or if it is an older one after all, as `whole`."""
@@ -44,7 +46,7 @@ class Views:
     async def whole(self, run: Run) -> run_pb2.Run:
         """Everything that is known of a run."""
         run, spec = await self._house.database.read(lambda connection: self.load(connection, run))
-        return run_message(self._trouble.shown(self._explained(run)), spec)
+        return run_message(self._trouble.shown(self._explained(self._estimated(run))), spec)
 
     def load(self, connection: Connection, run: Run) -> tuple[Run, RunSpec | None]:
         """The run with its attempts, as it is in this snapshot, and its spec."""
@@ -55,6 +57,21 @@ class Views:
         shown = tuple(attempt for attempt in attempts if attempt.lease_epoch not in hidden)
         data = reads.spec_bytes(connection, run.spec_sha256)
         return replace(run, attempts=shown), None if data is None else self._house.codec.decode(data)
+
+    def _estimated(self, run: Run) -> Run:
+        """While its host says that a run lives, the time of its progress is that of the host's last word."""
+        renewed_s = self._house.clocks.renewed_s(AttemptKey(run_id=run.id, lease_epoch=run.lease_epoch))
+        if renewed_s is None or run.state not in (RunState.RUNNING, RunState.CANCELLING):
+            return run
+        ago = timedelta(seconds=max(0.0, self._house.clock.monotonic_s() - renewed_s))
+        progress, heard_at = run.progress or Progress(), self._house.clock.now() - ago
+        if progress.updated_at is not None and progress.updated_at >= heard_at:
+            return run
+        progress = replace(progress, updated_at=heard_at, estimated=True)
+        attempts = [
+            replace(each, progress=progress) if each.lease_epoch == run.lease_epoch else each for each in run.attempts
+        ]
+        return replace(run, progress=progress, attempts=tuple(attempts))
 
     def _explained(self, run: Run) -> Run:
         """A queued run says why it waits."""

@@ -35,6 +35,8 @@ class _Batch:
     events: tuple[RunEventRecord, ...]
     runs: dict[RunId, Run]
     hidden: frozenset[RunId]
+    # The one run that is watched, as it is now.
+    moved: Run | None
 
 
 class Watching:
@@ -72,12 +74,20 @@ class Watching:
                 for run in present:
                     token = resume.seal(wanted, number)
                     yield run_pb2.WatchRunsResponse(run=self._views.brief(run), resume_token=token)
+            progress = None
             while True:
                 batch = await self._house.database.read(partial(_changes, wanted=wanted, number=number, caller=caller))
                 for event in batch.events:
                     number = event.number
                     if event.run_id not in batch.hidden:
                         yield self._change(wanted, event, batch.runs.get(event.run_id))
+                if batch.moved is not None and batch.moved.progress != progress:
+                    progress = batch.moved.progress
+                    if not batch.events:
+                        # Progress is no change row: it comes by itself, under the token that was there.
+                        yield run_pb2.WatchRunsResponse(
+                            run=self._views.brief(batch.moved), resume_token=resume.seal(wanted, number)
+                        )
                 if len(batch.events) < BATCH:
                     await wakeups.wait(POLL_S)
 
@@ -111,4 +121,6 @@ def _changes(connection: Connection, wanted: EventFilter, number: int, caller: C
     shown = {run_id: reads.run(connection, run_id) for run_id in run_ids - hidden}
     known = {run_id: run for run_id, run in shown.items() if run is not None}
     # What is gone cannot be judged any more: only who sees everything is told of it.
-    return _Batch(events=events, runs=known, hidden=frozenset() if caller.principal.admin else frozenset(hidden))
+    moved = None if wanted.run_id is None else known.get(wanted.run_id) or reads.run(connection, wanted.run_id)
+    unseen = frozenset[RunId]() if caller.principal.admin else frozenset(hidden)
+    return _Batch(events=events, runs=known, hidden=unseen, moved=moved)

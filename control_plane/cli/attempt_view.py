@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from control_plane.cli.durations import written_duration
 from control_plane.cli.output import Cell, Span, State, since, to_seconds, when
-from control_plane.cli.views import end_cause, exit_of, yes_no
+from control_plane.cli.views import end_cause, exit_of, progress_of, yes_no
 from control_plane.cli.words import enum_word, state_word
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ("host silent since", silent_since(attempt)),
         ("given up", given_up(attempt)),
         ("pid", str(attempt.pid or "")),
+        ("progress", progress_of(attempt)),
+        ("used", used(attempt)),
         ("log bytes", str(attempt.log_bytes) if attempt.log_complete or attempt.log_bytes else ""),
     ]
     if len(attempt.steps) > 1:
@@ -65,6 +67,19 @@ def host_of(attempt: run_pb2.Attempt) -> Cell:
             return f"its runner is connected and has quarantined the run directory: {why}"
         case word:
             return word.replace("_", " ").lower()
+
+
+def used(attempt: run_pb2.Attempt) -> str:
+    """Each figure with its source: what the kernel counted for all of it, or only what was waited for."""
+    usage = attempt.usage
+    figures = []
+    if usage.HasField("cpu_s"):
+        figures.append(f"cpu {usage.cpu_s:.2f} s ({usage.cpu_source})")
+    if usage.HasField("max_rss_bytes"):
+        figures.append(f"memory {usage.max_rss_bytes / (1 << 20):.1f} MiB ({usage.max_rss_source})")
+    if usage.HasField("read_bytes") and usage.HasField("written_bytes"):
+        figures.append(f"read {usage.read_bytes} B, written {usage.written_bytes} B ({usage.io_source})")
+    return ", ".join(figures)
 
 
 def silent_since(attempt: run_pb2.Attempt) -> Cell:

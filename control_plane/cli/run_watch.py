@@ -16,7 +16,7 @@ from control_plane.cli.log_stream import FIRST_DELAY_S, LONGEST_DELAY_S, TRIES, 
 from control_plane.cli.output import Printer, iso, to_datetime
 from control_plane.cli.plain import plain
 from control_plane.cli.rpc_errors import status_name, translate
-from control_plane.cli.views import EVENT
+from control_plane.cli.views import EVENT, progress_of
 from control_plane.cli.words import enum_word, run_title, short_id, state_word
 
 
@@ -89,9 +89,12 @@ def show(printer: Printer, change: contract.run_pb2.WatchRunsResponse) -> None:
         return
     event, run = change.event, change.run
     at = iso(to_datetime(event.at)) if event.HasField("at") else iso(printer.now())
-    what = enum_word(event, "type").lower() or "now"
-    why = event.note or enum_word(event, "reason").lower()
-    cells = [at, run.id if not printer.terminal else short_id(run.id), state_word(run), what, run_title(run), why]
+    told = progress_of(run)
+    what = enum_word(event, "type").lower() or ("progress" if told else "now")
+    why = event.note or enum_word(event, "reason").lower() or ("" if enum_word(event, "type") else told)
+    # Of a deleted run only its last event is left.
+    run_id = run.id or event.run_id
+    cells = [at, run_id if not printer.terminal else short_id(run_id), state_word(run), what, run_title(run), why]
     text = "\t".join(plain(cell) for cell in cells)
     printer.write(text.expandtabs(12).rstrip() if printer.terminal else text)
     printer.stream.flush()

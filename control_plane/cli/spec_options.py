@@ -41,6 +41,7 @@ class SpecOptions:
     stop_signal: str | None
     stdin: bool | None
     merge_output: bool | None
+    fail_on_invalid_result: bool | None
     success_exit_code: tuple[int, ...]
     retry: int | None
     retry_backoff: float | None
@@ -68,6 +69,11 @@ OPTIONS = [
     click.option("--grace", type=Seconds(), help="From the stop signal to the kill (default: 10s)."),
     click.option("--stop-signal", type=SignalName(), help="First signal of a stop (default: SIGTERM)."),
     click.option("--stdin/--no-stdin", default=None, help="Send standard input, up to 1 MiB (default: if piped)."),
+    click.option(
+        "--fail-on-invalid-result/--allow-invalid-result",
+        default=None,
+        help="Fail if what it leaves in $BANKSMAN_RESULT is not JSON.",
+    ),
     click.option("--merge-output/--split-output", default=None, help="One pipe for both outputs: exact order."),
     click.option("--success-exit-code", type=int, multiple=True, metavar="N", help="Exit code that counts as success."),
     click.option("--retry", type=int, metavar="N", help="Try again up to N times when it fails."),
@@ -116,7 +122,7 @@ def build_spec(
         seconds = getattr(given, name)
         if seconds is not None:
             set_duration(getattr(spec, name), seconds)
-    for name in ("runner", "slots", "priority", "stop_signal", "merge_output"):
+    for name in ("runner", "slots", "priority", "stop_signal", "merge_output", "fail_on_invalid_result"):
         value = getattr(given, name)
         if value is not None:
             assign(spec, name, value)

@@ -108,6 +108,15 @@ def yes_no(value: bool) -> str:
     return "yes" if value else "no"
 
 
+def progress_of(run: run_pb2.Run | run_pb2.Attempt) -> str:
+    """40 %, compiling, file 4 of 10; how old it is, only while the run lives."""
+    if not run.HasField("progress"):
+        return ""
+    told = run.progress
+    percent = f"{told.percent:g} %" if told.HasField("percent") else ""
+    return ", ".join(filter(None, (percent, told.stage, told.note)))
+
+
 RUN = View(
     columns=(
         Column("ID", lambda run: Id(run.id)),
@@ -146,7 +155,10 @@ RUN = View(
         Column("infra retries", lambda run: str(run.infra_retries or "")),
         Column("schedule", lambda run: run.schedule_id),
         Column("scheduled for", lambda run: when(run, "scheduled_time")),
+        Column("progress", progress_of),
         Column("result", lambda run: run.result_data),
+        Column("result error", lambda run: run.result_error),
+        Column("links", lambda run: ", ".join(link.url for link in run.links)),
     ),
     name=lambda run: str(run.id),
 )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
 from control_plane.domain.log import LogGap
 from control_plane.domain.machine import terminal
+from control_plane.domain.progress import Progress, ResourceUsage
 from control_plane.domain.reason import Reason
 from control_plane.domain.spec import StepKind
 
@@ -207,6 +208,8 @@ class Attempt:
     given_up_at: datetime | None = None
     # Why its run directory was set aside.
     host_message: str = ""
+    progress: Progress | None = None
+    usage: ResourceUsage | None = None
 
     @property
     def key(self) -> AttemptKey:

@@ -8,6 +8,7 @@ from control_plane.domain.attempt import ATTEMPT_TERMINAL, Attempt, StepResult, 
 from control_plane.domain.case import Case, concluded
 from control_plane.domain.history import RunEventType
 from control_plane.domain.log import LogGap
+from control_plane.domain.progress import Progress
 from control_plane.domain.run import RUN_TERMINAL
 from control_plane.domain.session import ExitOutcome, ExitRecord
 
@@ -60,9 +61,11 @@ def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
         cpu_s=record.cpu_s,
         max_rss_bytes=record.max_rss_bytes,
         usage_source=record.usage_source,
+        usage=record.usage,
         stop=stop,
     )
-    return _with_result(replace(case, attempt=with_missing_bytes(filled)), record)
+    case = progressed(replace(case, attempt=with_missing_bytes(filled)), record.progress, now)
+    return _with_result(case, record)
 
 
 def with_missing_bytes(attempt: Attempt) -> Attempt:
@@ -108,8 +111,30 @@ def step_ended(case: Case, step: StepResult) -> Case:
     return replace(case, attempt=replace(attempt, steps=steps[: limits.STEPS]))
 
 
-def _with_result(case: Case, record: ExitRecord) -> Case:
-    fits = len(record.result_data.encode()) <= limits.RESULT_BYTES
-    if not record.result_data or not fits or case.run.state in RUN_TERMINAL:
+def progressed(case: Case, told: Progress | None, now: datetime) -> Case:
+    """How far the attempt says it has come, which never goes back. It is no event, and a repeat is nothing."""
+    known = case.live.progress
+    if told is None:
         return case
-    return replace(case, run=replace(case.run, result_data=record.result_data))
+    said = [each.percent for each in (known, told) if each is not None and each.percent is not None]
+    newest = Progress(
+        percent=max((min(100.0, max(0.0, percent)) for percent in said), default=None),
+        stage=told.stage[: limits.PROGRESS_STAGE_CHARACTERS],
+        note=told.note[: limits.PROGRESS_NOTE_CHARACTERS],
+        updated_at=host_time(told.updated_at, case.live.offered_at, now),
+    )
+    if known is not None and known == replace(newest, updated_at=known.updated_at):
+        return case
+    case = replace(case, attempt=replace(case.live, progress=newest))
+    if case.live.lease_epoch != case.run.lease_epoch:
+        return case
+    return replace(case, run=replace(case.run, progress=newest))
+
+
+def _with_result(case: Case, record: ExitRecord) -> Case:
+    if case.run.state in RUN_TERMINAL:
+        return case
+    data, error = record.result_data, record.result_error[: limits.RESULT_ERROR_CHARACTERS]
+    if len(data.encode()) > limits.RESULT_BYTES:
+        data, error = "", f"the result is larger than {limits.RESULT_BYTES} bytes"
+    return replace(case, run=replace(case.run, result_data=data or case.run.result_data, result_error=error))

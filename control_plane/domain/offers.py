@@ -30,7 +30,7 @@ def offer(case: Case, runner_id: RunnerId, lease_epoch: int, offer_s: float, now
     )
     case = case.advance_run(RunEvent.OFFERED)
     others = case.others if case.attempt is None else (*case.others, case.attempt)
-    case = replace(case, run=replace(case.run, lease_epoch=lease_epoch), attempt=attempt, others=others)
+    case = replace(case, run=replace(case.run, lease_epoch=lease_epoch, progress=None), attempt=attempt, others=others)
     case = case.record(RunEventType.OFFERED, now)
     case = case.tell(Offer(key=attempt.key, slots=slots, summary=_summary(case), deadline_s=offer_s))
     return concluded(case, now)

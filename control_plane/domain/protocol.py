@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from control_plane.domain.attempt import ATTEMPT_HELD, ATTEMPT_TERMINAL, AttemptState
 from control_plane.domain.case import Case
 from control_plane.domain.ends import Instant, exited, lost, started
-from control_plane.domain.evidence import late_exit, step_ended
+from control_plane.domain.evidence import late_exit, progressed, step_ended
 from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.limits import DEFAULT_STOP_SIGNAL
 from control_plane.domain.offers import accept, reject
@@ -56,7 +56,7 @@ def judge(held: HeldAttempt, holder: Holder, case: Case | None, at: Instant) -> 
         return _judge_offered(held, holder, case, at)
     if case.attempt.holder != holder:
         return _judge_foreign(held, holder, case)
-    case = _with_stop_status(case, held.stop, at)
+    case = progressed(_with_stop_status(case, held.stop, at), held.progress, at.now)
     if state_fence(case):
         return _judge_live(held, case, at)
     return _judge_over(held, case, at)
@@ -195,10 +195,12 @@ def judge_stop_status(report: StopStatus, holder: Holder, case: Case | None, at:
 
 
 def judge_step(report: AttemptEventReport, holder: Holder, case: Case | None, at: Instant) -> Judgement:
-    """The end of one step. That of a MAIN step that was executed implies that the attempt has started."""
+    """How far it has come, or the end of one step; that of an executed MAIN step implies that the attempt started."""
     if case is None or not evidence_fence(case, holder):
         return Judgement(verdict=None, case=case)
-    step = report.step_ended
+    case, step = progressed(case, report.progress, at.now), report.step_ended
+    if step is None:
+        return Judgement(verdict=None, case=case)
     executed = step.exit_code is not None or step.signal is not None
     if executed and step.kind is StepKind.MAIN and state_fence(case):
         case = started(case, 0, step.started_at, at.now)

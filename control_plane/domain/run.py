@@ -197,5 +197,15 @@ class Run:
     remedies: tuple[Remedy, ...] = ()
 
     @property
+    # Why what it wrote as its result was not taken.
+    result_error: str = ""
+    # Of its newest attempt.
+    progress: Progress | None = None
+    # Of coding agents; None: unknown, which is not 0.
+    total_messages: int | None = None
+    total_tool_calls: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
     def is_active(self) -> bool:
         return self.state in RUN_ACTIVE

@@ -8,6 +8,7 @@ from enum import StrEnum
 from control_plane.domain.attempt import StepResult, StopPhase
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.log import LogGap, LogRecord
+from control_plane.domain.progress import Progress, ResourceUsage
 from control_plane.domain.reason import Reason
 from control_plane.domain.spec import RunSpec
 
@@ -82,6 +83,9 @@ class ExitRecord:
     usage_source: str = ""
     signalled_at: datetime | None = None
     killed_at: datetime | None = None
+    progress: Progress | None = None
+    result_error: str = ""
+    usage: ResourceUsage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,7 @@ class HeldAttempt:
     pid: int = 0
     # Why it was set aside.
     message: str = ""
+    progress: Progress | None = None
 
 
 # -- runner to server -------------------------------------------------------------------------------------------------
@@ -162,10 +167,11 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptEventReport:
-    """Something inside a live attempt; today the end of a step."""
+    """Something inside a live attempt: the end of a step, or how far it has come."""
 
     key: AttemptKey
-    step_ended: StepResult
+    step_ended: StepResult | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ class Assignment:
     stop_signal: str = DEFAULT_STOP_SIGNAL
     log_limit_bytes: int = DEFAULT_LOG_LIMIT_BYTES
     merge_output: bool = False
+    fail_on_invalid_result: bool = False
     secrets: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     server_env: Mapping[str, str] = field(default_factory=dict, repr=False)
     lost_after_s: float | None = None

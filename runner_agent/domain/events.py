@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runner_agent.domain.exit_report import ExitReport, StepReport
+from runner_agent.domain.exit_report import ExitReport, Progress, StepReport
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.messages import ServerMessage, StopPhase
 
@@ -73,6 +73,14 @@ class StepOver:
 
     key: AttemptKey
     step: StepReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """The run has told how far it has come. The newest is told again after a re-attach."""
+
+    key: AttemptKey
+    progress: Progress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +159,7 @@ Event = (
     | PrepareFailed
     | Started
     | StepOver
+    | Progressed
     | StopMoved
     | Spooled
     | Exited

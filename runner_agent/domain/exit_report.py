@@ -35,6 +35,29 @@ class StepReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far the run says it has come: `percent` 0 to 100 or None. `at_ns` is wall clock."""
+
+    percent: float | None = None
+    stage: str = ""
+    note: str = ""
+    at_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What an attempt has used, each figure with its source; None: not known."""
+
+    cpu_s: float | None = None
+    cpu_source: str = ""
+    max_rss_bytes: int | None = None
+    max_rss_source: str = ""
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    io_source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExitReport:
     """The exit record. `tree_empty` is the kernel's word; `log_counted` False means that an unknown part is lost.
 
@@ -64,6 +87,9 @@ class ExitReport:
     usage_source: str = ""
     signalled_at_ns: int | None = None
     killed_at_ns: int | None = None
+    progress: Progress | None = None
+    result_error: str = ""
+    usage: Usage | None = None
 
     @property
     def weight_bytes(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from runner_agent.domain.assignment import DEFAULT_GRACE_S, DEFAULT_STOP_SIGNAL, Assignment
-from runner_agent.domain.exit_report import ExitReport
+from runner_agent.domain.exit_report import ExitReport, Progress
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.messages import HeldAttempt, HeldPhase, Stop, StopStatus
 
@@ -77,6 +77,9 @@ class Held:
     log_open: bool = False
     # Why it was set aside.
     message: str = ""
+    progress: Progress | None = None
+    # When it was told last: often enough is once a second, and every heartbeat has it.
+    progress_told_boot_ns: int | None = None
 
     @property
     def loss_deadline_boot_ns(self) -> int | None:
@@ -107,4 +110,5 @@ class Held:
             started_at_ns=self.started_at_ns,
             pid=self.pid,
             message=self.message,
+            progress=None if self.exit is not None else self.progress,
         )

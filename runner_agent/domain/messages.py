@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from runner_agent.domain.assignment import Assignment
-from runner_agent.domain.exit_report import ExitReport, StepReport
+from runner_agent.domain.exit_report import ExitReport, Progress, StepReport
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogChunk
 from runner_agent.domain.reason import Reason
@@ -79,6 +79,7 @@ class HeldAttempt:
     started_at_ns: int | None = None
     pid: int = 0
     message: str = ""
+    progress: Progress | None = None
 
 
 # ---- runner to server ------------------------------------------------------------------------------------------------
@@ -141,6 +142,14 @@ class StepEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptProgress:
+    """How far the run says it has come."""
+
+    key: AttemptKey
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptExited:
     """The attempt is over; told before its log is complete."""
 
@@ -156,7 +165,16 @@ class DrainNotice:
 
 
 RunnerMessage = (
-    Hello | Heartbeat | OfferReply | AttemptStarted | StepEnded | AttemptExited | StopStatus | LogChunk | DrainNotice
+    Hello
+    | Heartbeat
+    | OfferReply
+    | AttemptStarted
+    | StepEnded
+    | AttemptProgress
+    | AttemptExited
+    | StopStatus
+    | LogChunk
+    | DrainNotice
 )
 
 

@@ -22,6 +22,7 @@ from runner_agent.domain.events import (
     LeaveRequested,
     Prepared,
     PrepareFailed,
+    Progressed,
     Quarantined,
     Received,
     SessionClosed,
@@ -37,6 +38,7 @@ from runner_agent.domain.exit_report import ExitReport, Outcome
 from runner_agent.domain.held import OVER, Phase
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.messages import (
+    AttemptProgress,
     Drain,
     Fenced,
     Goodbye,
@@ -55,7 +57,7 @@ from runner_agent.domain.messages import (
     Withdraw,
 )
 from runner_agent.domain.outputs import AckLog, LogGrew, Output, RewindLog
-from runner_agent.domain.state import AgentState, SessionPhase, Turn
+from runner_agent.domain.state import SECOND_NS, AgentState, SessionPhase, Turn
 
 
 def decide(state: AgentState, event: Event, now_boot_ns: int) -> tuple[AgentState, tuple[Output, ...]]:
@@ -102,6 +104,7 @@ _HostEvent = (
     | PrepareFailed
     | Started
     | StepOver
+    | Progressed
     | StopMoved
     | Spooled
     | Exited
@@ -131,12 +134,14 @@ def _take_from_host(turn: Turn, event: _HostEvent) -> None:
             _take_from_shim(turn, event)
 
 
-def _take_from_shim(turn: Turn, event: Started | StepOver | StopMoved | Spooled | Exited) -> None:
+def _take_from_shim(turn: Turn, event: Started | StepOver | Progressed | StopMoved | Spooled | Exited) -> None:
     match event:
         case Started():
             _started(turn, event)
         case StepOver():
             turn.tell(StepEnded(key=event.key, step=event.step))
+        case Progressed():
+            _progressed(turn, event)
         case StopMoved():
             _stop_moved(turn, event)
         case Spooled():
@@ -226,6 +231,19 @@ def _started(turn: Turn, event: Started) -> None:
         return
     turn.put(replace(held, pid=event.pid, started_at_ns=event.at_ns))
     apply(turn, event.key, Cue.STARTED)
+
+
+def _progressed(turn: Turn, event: Progressed) -> None:
+    """Told at most once a second: what comes faster, the next heartbeat tells."""
+    held = turn.held.get(event.key)
+    if held is None or held.progress == event.progress:
+        return
+    held = replace(held, progress=event.progress)
+    last = held.progress_told_boot_ns
+    if turn.welcomed and (last is None or turn.now - last >= SECOND_NS):
+        held = replace(held, progress_told_boot_ns=turn.now)
+        turn.tell(AttemptProgress(key=event.key, progress=event.progress))
+    turn.put(held)
 
 
 def _stop_moved(turn: Turn, event: StopMoved) -> None:

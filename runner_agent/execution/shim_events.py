@@ -5,8 +5,17 @@ from __future__ import annotations
 from runner_agent.domain import events
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.execution.journal import Notes
-from runner_agent.execution.shim_link import Exited, ShimEvent, Spooled, Started, StepEnded, StepKind, StopPhase
-from runner_agent.execution.translate import report_of, step_report, stop_phase
+from runner_agent.execution.shim_link import (
+    Exited,
+    Progress,
+    ShimEvent,
+    Spooled,
+    Started,
+    StepEnded,
+    StepKind,
+    StopPhase,
+)
+from runner_agent.execution.translate import progress_of, report_of, step_report, stop_phase
 
 
 def event_of(key: AttemptKey, event: ShimEvent, notes: Notes) -> events.Event | None:
@@ -18,6 +27,8 @@ def event_of(key: AttemptKey, event: ShimEvent, notes: Notes) -> events.Event | 
             if record.index == len(notes.step_kinds) - 1:
                 return None  # the exit record follows at once and says the same
             return events.StepOver(key=key, step=step_report(record, notes.step_names))
+        case Progress():
+            return events.Progressed(key=key, progress=progress_of(event))
         case StopPhase(phase=phase, survivors=survivors, at_ns=at_ns):
             return events.StopMoved(key=key, phase=stop_phase(phase), survivors=survivors, at_ns=at_ns)
         case Spooled(offset=offset):

@@ -6,7 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from runner_agent.domain.assignment import StepKind
-from runner_agent.domain.exit_report import ExitReport, Outcome, StepReport
+from runner_agent.domain.exit_report import ExitReport, Outcome, Progress, StepReport, Usage
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogKind, LogRecord
 from runner_agent.domain.messages import StopPhase
@@ -53,6 +53,28 @@ def report_of(record: shim.ExitRecord, step_names: Sequence[str] = ()) -> ExitRe
         usage_source=record.usage.source,
         signalled_at_ns=marks.get(shim.Phase.SIGNALLED),
         killed_at_ns=marks.get(shim.Phase.KILLED),
+        progress=None if record.progress is None else progress_of(record.progress),
+        result_error=record.result_error,
+        usage=None if record.usage.source == "none" else usage_of(record.usage),
+    )
+
+
+def progress_of(told: shim.Progress) -> Progress:
+    """How far the run says it has come."""
+    percent = None if told.fraction is None else 100 * told.fraction
+    return Progress(percent=percent, stage=told.stage, note=told.text, at_ns=told.at_ns)
+
+
+def usage_of(usage: shim.Usage) -> Usage:
+    """What the attempt has used."""
+    return Usage(
+        cpu_s=usage.cpu_user_s + usage.cpu_system_s,
+        cpu_source=usage.source,
+        max_rss_bytes=usage.max_rss_bytes,
+        max_rss_source=usage.max_rss_source,
+        read_bytes=usage.read_bytes,
+        written_bytes=usage.written_bytes,
+        io_source=usage.io_source,
     )
 
 

@@ -32,6 +32,11 @@ class Surroundings:
     cookie: str
     base_env: Mapping[str, str]
 
+    @property
+    def result(self) -> Path:
+        """The file that the run may write its result into."""
+        return self.work.parent / "result.json"
+
 
 def script_name(index: int) -> str:
     """The file that holds the script of step `index`."""
@@ -67,6 +72,8 @@ def attempt_start(
         loss_deadline_boottime_ns=loss_deadline_boottime_ns,
         log_limit_bytes=assignment.log_limit_bytes,
         masks=tuple(value for value in assignment.secrets.values() if value),
+        result_path=str(surroundings.result),
+        fail_on_invalid_result=assignment.fail_on_invalid_result,
     )
 
 
@@ -136,4 +143,5 @@ def _our_variables(assignment: Assignment, surroundings: Surroundings) -> dict[s
         "BANKSMAN_PROJECT": assignment.project_name,
         "BANKSMAN_RUNNER": surroundings.runner_name,
         "BANKSMAN_WORKSPACE": str(surroundings.work),
+        "BANKSMAN_RESULT": str(surroundings.result),
     }

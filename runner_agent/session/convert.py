@@ -16,6 +16,7 @@ from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.reason import Reason
 from runner_agent.session.convert_spec import assignment_from, key_from
 from runner_agent.session.convert_values import enum_from, seconds, text, timestamp
+from runner_agent.session.convert_words import progress_message, usage_message
 
 _LOG_KINDS = {kind: log.LogKind.Value(f"LOG_KIND_{kind.value}") for kind in log_domain.LogKind}
 _DEFAULT_INTERVAL_S = 5.0
@@ -42,6 +43,9 @@ def to_wire(message: domain.RunnerMessage) -> wire.SessionRequest:
             return wire.SessionRequest(attempt_started=started)
         case domain.StepEnded():
             event = wire.AttemptEvent(key=_key(message.key), step_ended=_step(message.step))
+            return wire.SessionRequest(attempt_event=event)
+        case domain.AttemptProgress():
+            event = wire.AttemptEvent(key=_key(message.key), progress=progress_message(message.progress))
             return wire.SessionRequest(attempt_event=event)
         case domain.AttemptExited():
             exited = wire.AttemptExited(key=_key(message.key), exit=_exit(message.exit))
@@ -99,6 +103,7 @@ def _held(entry: domain.HeldAttempt) -> wire.HeldAttempt:
         started_at=timestamp(entry.started_at_ns),
         pid=entry.pid,
         message=text(entry.message)[:_MESSAGE_CHARACTERS],
+        progress=None if entry.progress is None else progress_message(entry.progress),
     )
 
 
@@ -138,6 +143,9 @@ def _exit(report: ExitReport) -> wire.ExitRecord:
         usage_source=report.usage_source,
         signalled_at=timestamp(report.signalled_at_ns),
         killed_at=timestamp(report.killed_at_ns),
+        progress=None if report.progress is None else progress_message(report.progress),
+        result_error=text(report.result_error),
+        usage=None if report.usage is None else usage_message(report.usage),
     )
 
 

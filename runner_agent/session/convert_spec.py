@@ -42,6 +42,7 @@ def assignment_from(message: wire.Assignment) -> Assignment:
         stop_signal=given.stop_signal or DEFAULT_STOP_SIGNAL,
         log_limit_bytes=given.log_limit_bytes or DEFAULT_LOG_LIMIT_BYTES,
         merge_output=given.merge_output,
+        fail_on_invalid_result=given.fail_on_invalid_result,
         secrets=dict(message.secrets),
         server_env=dict(message.env),
         lost_after_s=seconds(message.lost_after) if message.HasField("lost_after") else None,

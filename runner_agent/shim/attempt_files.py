@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 
 from runner_agent.shim import files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json, to_json
-from runner_agent.shim.messages import AttemptStart, ExitRecord, Reason, Usage
+from runner_agent.shim.messages import AttemptStart, ExitRecord, Progress, Reason, Usage
 from runner_agent.shim.orders import Verdict
 from runner_agent.shim.states import NS, StopRequested
 
@@ -143,6 +142,8 @@ def exit_record(
     gaps: tuple[tuple[int, int], ...],
     usage: Usage,
     result: str | None,
+    result_error: str = "",
+    progress: Progress | None = None,
 ) -> ExitRecord:
     """The whole record: the decisions' verdict and the log's figures."""
     return ExitRecord(
@@ -164,6 +165,8 @@ def exit_record(
         gaps=gaps,
         usage=usage,
         result_json=result,
+        result_error=result_error,
+        progress=progress,
         started_at_ns=verdict.started_at_ns,
         ended_at_ns=verdict.ended_at_ns,
     )
@@ -201,12 +204,3 @@ def check_start(start: AttemptStart) -> None:
         raise BadMessage("a step has no program")
     if not start.cookie or not 1 <= start.stop_signal <= 64 or start.grace_s < 0:
         raise BadMessage("cookie, stop_signal or grace_s is missing or wrong")
-
-
-def checked_result(text: str) -> str:
-    """The result, if masking has left it JSON. Raises BadMessage."""
-    try:
-        json.loads(text)
-    except ValueError:
-        raise BadMessage("the result contains a secret") from None
-    return text

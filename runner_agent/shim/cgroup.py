@@ -68,6 +68,20 @@ class Cgroup:
             return None
         return int(figures["user_usec"]) / 1e6, int(figures["system_usec"]) / 1e6
 
+    def peak_bytes(self) -> int | None:
+        """The most memory that all of it had at once; None where the memory controller is not ours."""
+        text = (self._read("memory.peak") or "").strip()
+        return int(text) if text.isdecimal() else None
+
+    def moved_bytes(self) -> tuple[int, int] | None:
+        """(read, written) of block devices; None where the io controller is not ours."""
+        text = self._read("io.stat")
+        if text is None:
+            return None
+        words = [word.partition("=") for line in text.splitlines() for word in line.split()[1:]]
+        counts = {name: sum(int(value) for key, _, value in words if key == name) for name in ("rbytes", "wbytes")}
+        return counts["rbytes"], counts["wbytes"]
+
     def oom_kills(self) -> int:
         """How many processes the kernel killed for want of memory; 0 also where the memory controller is not ours."""
         for line in (self._read("memory.events") or "").splitlines():

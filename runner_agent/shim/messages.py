@@ -50,6 +50,7 @@ class Reason(StrEnum):
     RUNNER_SHUTDOWN = "RUNNER_SHUTDOWN"
     SHIM_DIED = "SHIM_DIED"
     HOST_REBOOTED = "HOST_REBOOTED"
+    VALIDATION_FAILED = "VALIDATION_FAILED"
 
 
 class Phase(StrEnum):
@@ -87,6 +88,8 @@ class AttemptStart:
     `idle_timeout_s` from the last output, progress or step start. `loss_deadline_boottime_ns` is CLOCK_BOOTTIME.
     `log_limit_bytes` bounds the log (head and last part are kept, the middle becomes a gap); `spool_quota_bytes`
     bounds what waits on disk. `masks` are secret values as they are; the shim derives their encodings.
+    `result_path` is the file that the run may write its result into; `fail_on_invalid_result`: one that cannot be taken
+    makes an end that was good a bad one.
     `cookie` is an unguessable value that marks the attempt's processes in their environment.
     """
 
@@ -104,6 +107,8 @@ class AttemptStart:
     log_limit_bytes: int = 1 << 30
     spool_quota_bytes: int = 1 << 30
     masks: tuple[bytes, ...] = field(default=(), repr=False)
+    result_path: str | None = None
+    fail_on_invalid_result: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,12 +137,34 @@ class StopMark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What the tree used. `source` says how it is known: `cgroup` counts all, `wait4` only what was waited for."""
+    """What the tree used. `source` says how the processor time is known, the others say so of their figures.
+
+    `cgroup` counts everything that ever ran there. `wait4` counts what was waited for: orphans too, which the shim
+    adopts, but not a child whose parent ignores its children's ends; memory is then the largest single process's.
+    None: not known.
+    """
 
     source: str
     cpu_user_s: float = 0.0
     cpu_system_s: float = 0.0
     max_rss_bytes: int = 0
+    max_rss_source: str = "wait4"
+    read_bytes: int | None = None
+    written_bytes: int | None = None
+    io_source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """The newest progress that the run told: `fraction` 0..1 or None, never less than before; `text` is its note.
+
+    `at_ns` is wall clock.
+    """
+
+    fraction: float | None
+    text: str
+    stage: str = ""
+    at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +200,9 @@ class ExitRecord:
     started_at_ns: int | None = None
     ended_at_ns: int | None = None
     permanent: bool = False
+    # Why what the run wrote as its result was not taken.
+    result_error: str = ""
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,14 +235,6 @@ class Spooled:
     """The spool holds (or has dropped, with a gap) every byte below `offset`. In the tail ring it is only a counter."""
 
     offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """The newest progress that the run told over BANKSMAN_SOCKET: `fraction` 0..1 or None, and a short text."""
-
-    fraction: float | None
-    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

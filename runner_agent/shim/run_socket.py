@@ -1,9 +1,10 @@
 """BANKSMAN_SOCKET: what a run may tell its shim. One JSON object per line, one answer line for each.
 
     {"type": "add_mask", "value": "text"}  or  {"type": "add_mask", "value_base64": "..."}
-    {"type": "progress", "fraction": 0.5, "text": "half way"}
+    {"type": "progress", "percent": 40, "stage": "compiling", "note": "file 4 of 10"}
     {"type": "result", "value": <any JSON of at most 256 KiB>}
 
+Of progress at least one part; `fraction` (0 to 1) may stand for percent and `text` for note.
 Answers: {"ok": true} once it is in force, or {"ok": false, "error": "..."}. Values are never sent back.
 """
 
@@ -18,10 +19,11 @@ from dataclasses import dataclass
 from runner_agent.shim import protocol
 from runner_agent.shim.codec import BadMessage
 from runner_agent.shim.loop import READ, Loop
+from runner_agent.shim.results import MAX_RESULT_BYTES
 
-MAX_RESULT_BYTES = 256 << 10
 MAX_LINE_BYTES = 512 << 10
 MAX_TEXT_CHARACTERS = 1024
+MAX_STAGE_CHARACTERS = 128
 MAX_CLIENTS = 64
 
 
@@ -30,7 +32,7 @@ class RunVerbs:
     """What the lines do. `add_mask` is False for a value that is too short."""
 
     add_mask: Callable[[bytes], bool]
-    progress: Callable[[float | None, str], None]
+    progress: Callable[[float | None, str, str], None]
     result: Callable[[str], None]
 
 
@@ -118,7 +120,7 @@ def perform(line: bytes, verbs: RunVerbs) -> None:
             if not verbs.add_mask(_secret(message)):
                 raise BadMessage("a value of fewer than 8 bytes cannot be masked")
         case "progress":
-            verbs.progress(_fraction(message.get("fraction")), _text(message.get("text", "")))
+            _tell_progress(message, verbs)
         case "result":
             text = json.dumps(message.get("value"), ensure_ascii=False, separators=(",", ":"))
             if len(text.encode("utf-8", "surrogatepass")) > MAX_RESULT_BYTES:
@@ -140,15 +142,29 @@ def _secret(message: dict[str, object]) -> bytes:
         raise BadMessage("value_base64 is not base64") from None
 
 
-def _fraction(value: object) -> float | None:
+def _tell_progress(message: dict[str, object], verbs: RunVerbs) -> None:
+    fraction = _number(message, "fraction", 1)
+    percent = _number(message, "percent", 100)
+    if percent is not None:
+        fraction = percent / 100
+    stage = _text(message, "stage", MAX_STAGE_CHARACTERS)
+    note = _text(message, "note", MAX_TEXT_CHARACTERS) or _text(message, "text", MAX_TEXT_CHARACTERS)
+    if fraction is None and not stage and not note:
+        raise BadMessage("progress needs percent, stage or note")
+    verbs.progress(fraction, stage, note)
+
+
+def _number(message: dict[str, object], name: str, most: int) -> float | None:
+    value = message.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise BadMessage("fraction is not a number from 0 to 1")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise BadMessage(f"{name} is not a number from 0 to {most}")
     return float(value)
 
 
-def _text(value: object) -> str:
+def _text(message: dict[str, object], name: str, most: int) -> str:
+    value = message.get(name, "")
     if not isinstance(value, str):
-        raise BadMessage("text is not a string")
-    return value[:MAX_TEXT_CHARACTERS]
+        raise BadMessage(f"{name} is not a string")
+    return value[:most]

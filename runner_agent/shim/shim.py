@@ -16,9 +16,10 @@ from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.decisions import decide, sleep_s
 from runner_agent.shim.loop import READ, Loop, SignalPipe
 from runner_agent.shim.mask import Masker, NeedleSet
-from runner_agent.shim.messages import AttemptStart, Exited, ExitRecord, Progress, Reason, Result, StepEnded
+from runner_agent.shim.messages import AttemptStart, Exited, ExitRecord, Reason, Result, StepEnded
 from runner_agent.shim.meter import Meter
 from runner_agent.shim.peers import Peer, Peers
+from runner_agent.shim.results import RELAY_S, Words
 from runner_agent.shim.run_socket import RunSocket, RunVerbs
 from runner_agent.shim.spool import Spool
 from runner_agent.shim.spool_format import SYSTEM
@@ -43,7 +44,7 @@ from runner_agent.shim.states import (
     initial_state,
 )
 from runner_agent.shim.streams import StepStreams
-from runner_agent.shim.verdict import stop_words
+from runner_agent.shim.verdict import failed_validation, stop_words
 
 EXIT_RETRIES = 60
 LAST_WORDS_S = 2.0
@@ -69,7 +70,7 @@ class Shim:
         self._cgroup: Cgroup | None = None
         self._run_socket: RunSocket | None = None
         self._meter = Meter()
-        self._result: str | None = None
+        self._words = Words(self._needles)
         self._finish: orders.Finish | None = None
 
     # ---- before the first step
@@ -122,6 +123,7 @@ class Shim:
                 self._clear(self._clearing)
             self._hear(Ticked())
             self._settle_events()
+            self._relay_progress()
             now_ns = _boottime_ns()
             self._spool.sync_if_due(now_ns)
             self.peers.spooled(self._spool.offset)
@@ -131,6 +133,8 @@ class Shim:
         timeout_s = sleep_s(self._state, _boottime_ns())
         if self._clearing is not None:
             timeout_s = min(timeout_s, self._clearing.pause_s)
+        if self._words.waits:
+            timeout_s = min(timeout_s, RELAY_S)
         return min(timeout_s, 1.0) if self._spool.is_dirty else timeout_s
 
     def _hear(self, event: Event) -> None:
@@ -216,7 +220,7 @@ class Shim:
             self._hear(Executed())
             return
         failure = parse_report(report)
-        self._hear(ExecFailed(errno=failure.errno, message=self._masked(failure.message)))
+        self._hear(ExecFailed(errno=failure.errno, message=self._words.masked(failure.message)))
 
     def _write(self, kind: int, data: bytes) -> None:
         now = _now()
@@ -288,8 +292,12 @@ class Shim:
         self.abandon()
         if self._cgroup is not None:
             self._drop_cgroup()
+        result_error = self._words.take_file(self._start.result_path)
+        if result_error:
+            self._say(result_error)
+        must_be_valid = self._start.fail_on_invalid_result and result_error
+        verdict = failed_validation(finish.verdict, result_error) if must_be_valid else finish.verdict
         offset, digest, gaps = self._spool.finish()
-        verdict = finish.verdict
         record = attempt_files.exit_record(
             verdict,
             self._start,
@@ -297,7 +305,9 @@ class Shim:
             digest=digest,
             gaps=gaps,
             usage=self._meter.usage(),
-            result=self._result,
+            result=self._words.result,
+            result_error=result_error,
+            progress=self._words.progress,
         )
         self._store_exit(record)
         self.peers.spooled(offset)
@@ -357,19 +367,20 @@ class Shim:
         self.peers.send(peer, protocol.encode_frame("attached", body))
         self.peers.subscribe(peer)
 
-    def _progress(self, fraction: float | None, text: str) -> None:
+    def _progress(self, fraction: float | None, stage: str, note: str) -> None:
         self._active()
-        self.peers.tell(Progress(fraction=fraction, text=self._masked(text)))
+        self._words.advance(fraction, stage, note, time.time_ns())
+        self._relay_progress()
+
+    def _relay_progress(self) -> None:
+        """Tell the newest, a few times a second at most: the run may say it as often as it likes."""
+        newest = self._words.untold(_boottime_ns())
+        if newest is not None:
+            self.peers.tell(newest)
 
     def _take_result(self, text: str) -> None:
         self._active()
-        self._result = attempt_files.checked_result(self._masked(text))
-        self.peers.tell(Result(json=self._result))
-
-    def _masked(self, text: str) -> str:
-        masker = Masker(self._needles)
-        data = text.encode("utf-8", "surrogatepass")
-        return (masker.feed(data) + masker.finish()).decode("utf-8", "replace")
+        self.peers.tell(Result(json=self._words.take(text)))
 
 
 def _now() -> Instant:

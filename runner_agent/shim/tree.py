@@ -27,6 +27,9 @@ class Reaped:
     user_s: float
     system_s: float
     max_rss_bytes: int
+    # Of block devices; what the page cache held or still holds is not in it.
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +57,8 @@ def reap() -> Iterator[Reaped]:
             user_s=usage.ru_utime,
             system_s=usage.ru_stime,
             max_rss_bytes=usage.ru_maxrss * 1024,
+            read_bytes=usage.ru_inblock * 512,
+            written_bytes=usage.ru_oublock * 512,
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from runner_agent.shim.messages import Outcome, Reason, StepKind, StepRecord
 from runner_agent.shim.orders import Verdict
 from runner_agent.shim.states import Instant, State, StepPlan
@@ -97,6 +99,13 @@ def _message(state: State, outcome: Outcome, reason: Reason, telling: StepRecord
         # An exit code and a signal need no words: whoever tells the reason has them as numbers.
         return telling.spawn_message
     return f"ended by signal {telling.signal}" if telling.signal is not None else f"exit code {telling.exit_code}"
+
+
+def failed_validation(verdict: Verdict, why: str) -> Verdict:
+    """An end that was good is not, because its result cannot be taken; any other end stays what it was."""
+    if verdict.outcome is not Outcome.ENDED_WELL:
+        return verdict
+    return replace(verdict, outcome=Outcome.ENDED_BADLY, reason=Reason.VALIDATION_FAILED, message=why)
 
 
 def stop_words(reason: Reason) -> str:

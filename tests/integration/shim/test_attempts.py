@@ -182,6 +182,7 @@ print("found-at-run-time", flush=True)
 assert ask(type="add_mask", value="found-at-run-time") == {"ok": True}
 print("found-at-run-time", flush=True)
 assert ask(type="progress", fraction=0.5, text="half, found-at-run-time") == {"ok": True}
+assert ask(type="progress", percent=30, stage="less") == {"ok": True}
 assert ask(type="result", value={"made": [1, 2]}) == {"ok": True}
 assert not ask(type="add_mask", value="short")["ok"]
 assert not ask(type="progress", fraction=7)["ok"]
@@ -190,7 +191,11 @@ assert not ask(type="launch")["ok"]
 """
     record, run = await host.run(python(program))
     assert run.log() == b"found-at-run-time\n***\n"
-    assert Progress(fraction=0.5, text="half, ***") in run.events
+    told = [event for event in run.events if isinstance(event, Progress)]
+    assert (told[0].fraction, told[0].stage, told[0].text) == (0.5, "", "half, ***")
+    assert record.progress is not None
+    assert (record.progress.fraction, record.progress.stage, record.progress.text) == (0.5, "less", "")
+    assert told == sorted(told, key=lambda progress: progress.at_ns)
     assert Result(json='{"made":[1,2]}') in run.events
     assert record.result_json == '{"made":[1,2]}'
     assert record.exit_code == 0

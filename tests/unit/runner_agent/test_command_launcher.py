@@ -81,6 +81,7 @@ def test_the_environment_is_layered_and_ours_comes_last() -> None:
         "BANKSMAN_PROJECT": "p",
         "BANKSMAN_RUNNER": "r-1",
         "BANKSMAN_WORKSPACE": "/w/work",
+        "BANKSMAN_RESULT": "/w/result.json",
     }
 
 

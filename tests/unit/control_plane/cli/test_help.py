@@ -29,8 +29,8 @@ def every_command(group: LazyGroup, *path: str) -> Iterator[tuple[tuple[str, ...
 
 ALL = dict(every_command(cli))
 PROMISED = {
-    "run": "exec list get watch wait cancel retry logs",
-    "task": "create list get update delete undelete purge run",
+    "run": "exec list get watch wait cancel retry delete logs",
+    "task": "create list get update delete undelete delete-runs purge run",
     "schedule": "create list get update delete pause resume trigger next",
     "project": "create list get update delete",
     "token": "create list revoke",

@@ -283,7 +283,7 @@ def test_an_exit_code_and_a_signal_are_numbers_and_not_words_too(exit_code: int 
 def test_every_stop_has_words_for_the_log() -> None:
     stops = set(Reason) - {Reason.EXIT_ZERO, Reason.EXIT_NONZERO, Reason.SIGNALLED, Reason.OOM_KILLED}
     stops -= {Reason.SPAWN_FAILED, Reason.CHECKOUT_FAILED, Reason.SECRET_UNAVAILABLE, Reason.NOT_STARTED}
-    stops -= {Reason.SHIM_DIED, Reason.HOST_REBOOTED}
+    stops -= {Reason.SHIM_DIED, Reason.HOST_REBOOTED, Reason.VALIDATION_FAILED}
     assert all(" " in stop_words(reason) for reason in stops)
 
 

@@ -8,8 +8,9 @@ import struct
 import pytest
 
 from runner_agent.shim import codec, protocol
-from runner_agent.shim.attempt_files import check_start, checked_result, encode_spec, parse_stop
+from runner_agent.shim.attempt_files import check_start, encode_spec, parse_stop
 from runner_agent.shim.codec import BadMessage
+from runner_agent.shim.mask import NeedleSet
 from runner_agent.shim.messages import (
     AttemptStart,
     Exited,
@@ -27,7 +28,8 @@ from runner_agent.shim.messages import (
     StopMark,
     StopPhase,
 )
-from runner_agent.shim.run_socket import MAX_RESULT_BYTES, RunVerbs, perform
+from runner_agent.shim.results import MAX_RESULT_BYTES, Words
+from runner_agent.shim.run_socket import RunVerbs, perform
 from runner_agent.shim.wire import event_from_frame, event_to_frame
 
 START = AttemptStart(
@@ -60,7 +62,8 @@ def test_a_start_arrives_as_it_was_sent() -> None:
     "event",
     [
         Started(step=1, pid=2, at_ns=3), StepEnded(record=StepRecord(index=0)), Spooled(offset=9),
-        StopPhase(phase=Phase.KILLED, survivors=1, at_ns=2), Progress(fraction=None, text="é"), Result(json="[]"),
+        StopPhase(phase=Phase.KILLED, survivors=1, at_ns=2), Result(json="[]"),
+        Progress(fraction=None, text="é", stage="s", at_ns=7),
         Exited(record=RECORD),
     ],
 )  # fmt: skip
@@ -155,8 +158,8 @@ class Told:
         self.calls.append(value)
         return len(value) >= 8
 
-    def _progress(self, fraction: float | None, text: str) -> None:
-        self.calls.append((fraction, text))
+    def _progress(self, fraction: float | None, stage: str, note: str) -> None:
+        self.calls.append((fraction, stage, note))
 
 
 @pytest.mark.parametrize(
@@ -164,8 +167,11 @@ class Told:
     [
         (b'{"type": "add_mask", "value": "12345678"}', b"12345678"),
         (b'{"type": "add_mask", "value_base64": "/wABAgMEBQY="}', b"\xff\0\1\2\3\4\5\6"),
-        (b'{"type": "progress", "fraction": 1}', (1.0, "")),
-        (b'{"type": "progress", "text": "half"}', (None, "half")),
+        (b'{"type": "progress", "fraction": 1}', (1.0, "", "")),
+        (b'{"type": "progress", "text": "half"}', (None, "", "half")),
+        (b'{"type": "progress", "percent": 40, "stage": "compiling"}', (0.4, "compiling", "")),
+        (b'{"type": "progress", "percent": 100, "note": "done"}', (1.0, "", "done")),
+        (b'{"type": "progress", "percent": 0}', (0.0, "", "")),
         (b'{"type": "result", "value": {"a": [null]}}', '{"a":[null]}'),
         (b'{"type": "result"}', "null"),
     ],
@@ -183,6 +189,8 @@ def test_a_run_may_say(line: bytes, call: object) -> None:
         b'{"type": "add_mask", "value": "1"}',
         b'{"type": "add_mask", "value_base64": "?"}', b'{"type": "progress", "fraction": 2}',
         b'{"type": "progress", "fraction": true}', b'{"type": "progress", "text": 1}',
+        b'{"type": "progress"}', b'{"type": "progress", "percent": 100.1}', b'{"type": "progress", "percent": -1}',
+        b'{"type": "progress", "percent": "40"}', b'{"type": "progress", "percent": 1, "stage": 2}',
         b'{"type": "result", "value": "%s"}' % (b"x" * (MAX_RESULT_BYTES - 1)),
     ],
 )  # fmt: skip
@@ -199,4 +207,4 @@ def test_a_result_of_the_greatest_size_is_taken() -> None:
 
 def test_a_result_that_masking_broke_is_refused() -> None:
     with pytest.raises(BadMessage, match="secret"):
-        checked_result('{"a": ***}')
+        Words(NeedleSet([b"secretive"])).take('{"a": secretive}')
