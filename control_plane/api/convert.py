@@ -15,6 +15,7 @@ from control_plane.domain.errors import invalid_fields
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.log import LogGap, LogKind, LogRecord
 from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunOverrides, RunState
+from control_plane.domain.progress import Progress, ResourceUsage
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
 from control_plane.domain.variable_rules import render_spec
 from control_plane.domain.variables import VariableValue, environment
@@ -55,9 +56,9 @@ LOG_RECORD = Plan(LogRecord, log_pb2.LogRecord)
 STOP_RECORD = Plan(StopRecord, run_pb2.StopRecord, stored=True)
 REMEDY = Plan(Remedy, run_pb2.Remedy)
 _encode_end_proof, _ = enum_turns(EndProof, run_pb2.EndProof.DESCRIPTOR)
-
 PROGRESS = Plan(Progress, run_pb2.Progress)
 RESOURCE_USAGE = Plan(ResourceUsage, run_pb2.ResourceUsage)
+
 
 def _end_proof(attempt: Attempt) -> Any:
     return 0 if attempt.end_proof is None else _encode_end_proof(attempt.end_proof)

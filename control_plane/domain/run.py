@@ -9,6 +9,7 @@ from control_plane.domain.attempt import Attempt
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
 from control_plane.domain.machine import terminal
 from control_plane.domain.reason import Reason
+from control_plane.domain.progress import Progress
 from control_plane.domain.spec import EnvVar, LossPolicy, RetryPolicy, Selector
 from control_plane.domain.variables import VariableValue
 
@@ -191,12 +192,6 @@ class Run:
     schedule_id: ScheduleId | None = None
     scheduled_time: datetime | None = None
     result_data: str = ""
-    attempts: tuple[Attempt, ...] = ()
-    waiting_because: str = ""
-    # What frees it while its host is away.
-    remedies: tuple[Remedy, ...] = ()
-
-    @property
     # Why what it wrote as its result was not taken.
     result_error: str = ""
     # Of its newest attempt.
@@ -209,3 +204,9 @@ class Run:
     cost_usd: float | None = None
     def is_active(self) -> bool:
         return self.state in RUN_ACTIVE
+    attempts: tuple[Attempt, ...] = ()
+    waiting_because: str = ""
+    # What frees it while its host is away.
+    remedies: tuple[Remedy, ...] = ()
+
+    @property

@@ -107,7 +107,6 @@ class RunSpec:
     merge_output: bool = False
     priority: int = 0
     runner: str = ""
-    coding_agent: CodingAgent | None = None
     fail_on_invalid_result: bool = False
 
     def secret_names(self) -> frozenset[str]:
