@@ -14,8 +14,8 @@ from control_plane.domain.coding_agent import CodingAgent
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.log import LogGap, LogKind, LogRecord
-from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunOverrides, RunState
 from control_plane.domain.progress import Progress, ResourceUsage
+from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunOverrides, RunState
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
 from control_plane.domain.variable_rules import render_spec
 from control_plane.domain.variables import VariableValue, environment
@@ -53,11 +53,11 @@ VARIABLE_VALUE = Plan(VariableValue, run_pb2.VariableValue)
 STEP_RESULT = Plan(StepResult, run_pb2.StepResult)
 LOG_GAP = Plan(LogGap, run_pb2.LogGap)
 LOG_RECORD = Plan(LogRecord, log_pb2.LogRecord)
+PROGRESS = Plan(Progress, run_pb2.Progress)
+RESOURCE_USAGE = Plan(ResourceUsage, run_pb2.ResourceUsage)
 STOP_RECORD = Plan(StopRecord, run_pb2.StopRecord, stored=True)
 REMEDY = Plan(Remedy, run_pb2.Remedy)
 _encode_end_proof, _ = enum_turns(EndProof, run_pb2.EndProof.DESCRIPTOR)
-PROGRESS = Plan(Progress, run_pb2.Progress)
-RESOURCE_USAGE = Plan(ResourceUsage, run_pb2.ResourceUsage)
 
 
 def _end_proof(attempt: Attempt) -> Any:

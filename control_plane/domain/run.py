@@ -8,8 +8,8 @@ from enum import StrEnum
 from control_plane.domain.attempt import Attempt
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
 from control_plane.domain.machine import terminal
-from control_plane.domain.reason import Reason
 from control_plane.domain.progress import Progress
+from control_plane.domain.reason import Reason
 from control_plane.domain.spec import EnvVar, LossPolicy, RetryPolicy, Selector
 from control_plane.domain.variables import VariableValue
 
@@ -202,11 +202,11 @@ class Run:
     input_tokens: int | None = None
     output_tokens: int | None = None
     cost_usd: float | None = None
-    def is_active(self) -> bool:
-        return self.state in RUN_ACTIVE
     attempts: tuple[Attempt, ...] = ()
     waiting_because: str = ""
     # What frees it while its host is away.
     remedies: tuple[Remedy, ...] = ()
 
     @property
+    def is_active(self) -> bool:
+        return self.state in RUN_ACTIVE

@@ -108,6 +108,7 @@ class RunSpec:
     priority: int = 0
     runner: str = ""
     fail_on_invalid_result: bool = False
+    coding_agent: CodingAgent | None = None
 
     def secret_names(self) -> frozenset[str]:
         """Every secret that the spec's env, or a step's, refers to."""
