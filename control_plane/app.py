@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import TypeVar
 
 from control_plane import telemetry
 from control_plane.api.convert import ProtoSpecCodec
@@ -23,6 +24,7 @@ from control_plane.api.views import Views
 from control_plane.api.visits import Visits
 from control_plane.api.watching import Watching
 from control_plane.auth import admin_file
+from control_plane.auth.audit_key import AuditKey
 from control_plane.auth.authenticate import Authenticator
 from control_plane.auth.credentials import CredentialPress
 from control_plane.auth.keyfile import KEY_BYTES, read_or_make_key
@@ -35,6 +37,9 @@ from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
 from control_plane.lifecycle import clocks, housekeeping, principals, restores, tokens
+from control_plane.lifecycle.audit import Witness
+from control_plane.lifecycle.audit_chain import SIGN_EVERY_S, Chain
+from control_plane.lifecycle.denials import Denials
 from control_plane.lifecycle.house import House
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.housekeeping import LogHousekeeping, LogRetention
@@ -48,10 +53,13 @@ from control_plane.watch import Watch
 
 log = telemetry.logger("app")
 
+T = TypeVar("T")
+
 RECONNECT_AFTER_S = 1.0
 RECONNECT_JITTER_S = 5.0
 RUNNER_KEY = "runner.key"
 SECRET_KEY = "secret.key"
+AUDIT_KEY = "audit.key"
 TOKEN_NOTE = "made by the server for the CLI on this host"
 
 
@@ -135,16 +143,20 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         clock=clock,
         watch=watch,
         codec=ProtoSpecCodec(),
-        vault=_vault(settings),
+        vault=_keyed(lambda: FileVault.at(state / SECRET_KEY)),
         timing=settings.timing(),
         post=sessions.post,
     )
     instance = await housekeeping.prepare(house)
+    key = _keyed(lambda: AuditKey.at(state / AUDIT_KEY, clock.token_bytes(KEY_BYTES)))
+    chain = Chain(name=instance.instance_id, database=database, clock=clock, key=key)
+    database.witness = Witness(chain.name, clock)
+    denials = Denials(database, chain.name, clock)
     ledger, store = HouseLedger(house), FileLogStore(state / "logs", reserve_bytes=settings.disk_reserve_bytes)
     ingest = Ingest(ledger=ledger, store=store, watch=watch)
     tail = Tail(ledger=ledger, store=store, watch=watch, clock=clock)
     dispatcher = Dispatcher(house, sessions)
-    press = _press(settings, clock)
+    press = _keyed(lambda: _press(settings, clock))
     authenticator = Authenticator(house, press)
     sightings = Sightings()
     views = Views(house, dispatcher.waiting_because, Trouble(house, sessions, sightings))
@@ -159,13 +171,16 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         authenticator=authenticator,
         press=press,
         tail=tail,
+        chain=chain,
+        denials=denials,
         version=version("banksman"),
         instance_id=instance.instance_id,
         started_at=clock.now(),
     )
-    gate = Gate(authenticator, clock, Visits(most_each=settings.max_streams_each))
+    gate = Gate(authenticator, clock, Visits(most_each=settings.max_streams_each), denials)
     door = Door(gate)
     add_services(door, desk)
+    sign = Chore(name="sign the audit trail", every_s=SIGN_EVERY_S, run=chain.keep_signed)
     return Rooms(
         house=house,
         sessions=sessions,
@@ -173,7 +188,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         ingest=ingest,
         tail=tail,
         store=store,
-        scheduler=Scheduler(house, _chores(settings, house, ingest, ledger, store)),
+        scheduler=Scheduler(house, (*_chores(settings, house, ingest, ledger, store), sign)),
         purger=Purger(house=house, store=store, give_up=partial(ingest.seal_incomplete, why="the run was deleted")),
         desk=desk,
         gate=gate,
@@ -202,18 +217,16 @@ def _chores(
     )
 
 
-def _vault(settings: Settings) -> FileVault:
+def _keyed(make: Callable[[], T]) -> T:
+    """Something that needs a key of the state directory."""
     try:
-        return FileVault.at(settings.state_path / SECRET_KEY)
-    except VaultKeyError as error:
+        return make()
+    except (ValueError, VaultKeyError) as error:
         raise CannotStart(str(error)) from error
 
 
 def _press(settings: Settings, clock: Clock) -> CredentialPress:
-    try:
-        secret = read_or_make_key(settings.state_path / RUNNER_KEY, clock.token_bytes(KEY_BYTES))
-    except ValueError as error:
-        raise CannotStart(str(error)) from error
+    secret = read_or_make_key(settings.state_path / RUNNER_KEY, clock.token_bytes(KEY_BYTES))
     return CredentialPress(secret, lifetime_s=settings.credential_lifetime_s)
 
 
@@ -239,6 +252,8 @@ async def _run(
             await stop.wait()
         finally:
             await _close_door(settings, rooms)
+            await rooms.desk.denials.flush(final=True)
+            await rooms.desk.chain.keep_signed()
             for loop in loops:
                 loop.cancel()
             rooms.ingest.close()

@@ -31,6 +31,9 @@ from control_plane.domain.project import Project
 from control_plane.domain.run import Run
 from control_plane.domain.schedule import Schedule
 from control_plane.domain.task import Task
+from control_plane.lifecycle import audit
+from control_plane.lifecycle.audit_chain import Chain
+from control_plane.lifecycle.denials import Denials
 from control_plane.lifecycle.house import House
 from control_plane.logs.tail import Tail
 from control_plane.storage.database import Connection
@@ -52,6 +55,8 @@ class Desk:
     authenticator: Authenticator
     press: CredentialPress
     tail: Tail
+    chain: Chain
+    denials: Denials
     version: str
     instance_id: str
     started_at: datetime
@@ -61,8 +66,10 @@ class Desk:
         return replace(current_caller(), request_id=request_id)
 
     async def read(self, body: Callable[[Connection], T]) -> T:
-        """Run a query."""
-        return await self.house.database.read(body)
+        """Run a query. What it finds is what the call is about."""
+        found = await self.house.database.read(body)
+        audit.touch(found)
+        return found
 
     async def project(self, id_or_name: str) -> Project:
         """A project that the caller may use. Raises NotFound, also for a project of others."""

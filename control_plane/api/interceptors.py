@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import grpc
 
+from control_plane.api.acts import act_of, admit, refused
 from control_plane.api.statuses import to_grpc
 from control_plane.api.turned_away import TurnedAway, host_of
 from control_plane.api.visits import Visit, Visits
@@ -23,6 +24,8 @@ from control_plane.domain.errors import (
     Unauthenticated,
 )
 from control_plane.domain.principal import Caller
+from control_plane.lifecycle import audit
+from control_plane.lifecycle.denials import Denials
 from control_plane.telemetry import begin_call, logger
 
 log = logger("api")
@@ -65,8 +68,14 @@ def _given(metadata: tuple[Any, ...]) -> list[Any]:
 class Gate(grpc.aio.ServerInterceptor):
     """Outermost interceptor: authenticate, check access, translate errors, log what failed."""
 
-    def __init__(self, authenticator: Authenticates, clock: Clock, visits: Visits | None = None) -> None:
-        self._authenticator, self._clock = authenticator, clock
+    def __init__(
+        self,
+        authenticator: Authenticates,
+        clock: Clock,
+        visits: Visits | None = None,
+        denials: Denials | None = None,
+    ) -> None:
+        self._authenticator, self._clock, self._denials = authenticator, clock, denials
         self._visits = visits or Visits()
         self._turned_away = TurnedAway(clock.monotonic_s)
 
@@ -81,6 +90,8 @@ class Gate(grpc.aio.ServerInterceptor):
             try:
                 await self._visits.recheck(self._authenticator.caller)
                 self._turned_away.tell()
+                if self._denials is not None:
+                    await self._denials.flush()
             except Exception:  # one bad look must not be the last one
                 log.exception("open calls could not be checked again")
 
@@ -111,7 +122,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _coroutine(self, behaviour: Any, method: str, metadata: tuple[Any, ...]) -> Any:
         async def call(request: Any, context: Context) -> Any:
             try:
-                caller = await self._admit(method, metadata)
+                caller = await self._admit(method, metadata, request, context)
                 if method not in WAITS:
                     return await behaviour(request, context)
                 with self._visit(caller, metadata, context):
@@ -127,7 +138,7 @@ class Gate(grpc.aio.ServerInterceptor):
     def _generator(self, behaviour: Any, method: str, metadata: tuple[Any, ...]) -> Any:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             try:
-                caller = await self._admit(method, metadata)
+                caller = await self._admit(method, metadata, request, context)
                 with self._visit(caller, metadata, context) as visit:
                     async with contextlib.aclosing(behaviour(request, context)) as items:
                         async for item in items:
@@ -149,15 +160,18 @@ class Gate(grpc.aio.ServerInterceptor):
         authorization = "" if caller is None else _given(metadata)[0]
         return self._visits.visit(authorization=authorization, caller=caller, peer=host_of(context.peer()))
 
-    async def _admit(self, method: str, metadata: tuple[Any, ...]) -> Caller | None:
+    async def _admit(self, method: str, metadata: tuple[Any, ...], request: Any, context: Context) -> Caller | None:
         begin_call(method=method)
         _CALLER.set(None)
+        act = act_of(method, host_of(context.peer()), request)
+        audit.begin(act)
         if access.is_open(method):
             return None
         given = _given(metadata)
         if len(given) != 1 or not isinstance(given[0], str):
             raise Unauthenticated(ErrorCode.TOKEN_INVALID if given else ErrorCode.TOKEN_MISSING)
         caller = await self._authenticator.caller(given[0])
+        admit(act, caller)
         access.check(method, caller)
         _CALLER.set(caller)
         begin_call(method=method, principal=caller.principal.name)
@@ -165,6 +179,9 @@ class Gate(grpc.aio.ServerInterceptor):
 
     def _answer(self, error: Exception, context: Context) -> grpc.Status:
         """What the caller is told; an error of ours in full, of any other only a number to quote."""
+        act = audit.current()
+        if isinstance(error, BanksmanError) and self._denials is not None and act is not None:
+            refused(self._denials, act, error)
         if isinstance(error, Unauthenticated | PermissionDenied):
             self._turned_away.note(context.peer(), error.code.value)
             return to_grpc(error)

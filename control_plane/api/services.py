@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from banksman.v1 import (
     access_pb2_grpc,
+    audit_pb2_grpc,
     log_pb2_grpc,
     project_pb2_grpc,
     run_pb2_grpc,
@@ -16,6 +17,7 @@ from banksman.v1 import (
 )
 
 from control_plane.api.access import AccessServicer
+from control_plane.api.audit import AuditServicer
 from control_plane.api.desk import Desk
 from control_plane.api.entry import RunnerSessionServicer
 from control_plane.api.logs import LogServicer
@@ -39,6 +41,7 @@ NAMES = (
     "banksman.v1.RunnerSessionService",
     "banksman.v1.SecretService",
     "banksman.v1.SystemService",
+    "banksman.v1.AuditService",
 )
 
 
@@ -55,4 +58,5 @@ def add_services(door: Door, desk: Desk) -> None:
     session_pb2_grpc.add_RunnerSessionServiceServicer_to_server(RunnerSessionServicer(desk), server)
     secret_pb2_grpc.add_SecretServiceServicer_to_server(SecretServicer(desk), server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(desk), server)
+    audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(desk), server)
     door.announce(*NAMES)

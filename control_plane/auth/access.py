@@ -45,7 +45,7 @@ RULES: Mapping[str, Rule] = {
         _V1 + "ScheduleService",
         Rule.MEMBER,
         *("CreateSchedule", "GetSchedule", "ListSchedules", "UpdateSchedule", "DeleteSchedule"),
-        *("PauseSchedule", "ResumeSchedule", "TriggerSchedule", "PreviewSchedule"),
+        *("PauseSchedule", "ResumeSchedule", "TriggerSchedule", "PreviewSchedule", "BackfillSchedule", "ListFirings"),
     ),
     **_methods(_V1 + "ProjectService", Rule.MEMBER, "GetProject", "ListProjects"),
     **_methods(_V1 + "ProjectService", Rule.ADMIN, "CreateProject", "UpdateProject", "DeleteProject"),
@@ -61,6 +61,7 @@ RULES: Mapping[str, Rule] = {
     ),
     **_methods(_V1 + "SecretService", Rule.MEMBER, "SetSecret", "ListSecrets", "DeleteSecret"),
     **_methods(_V1 + "SystemService", Rule.MEMBER, "GetServerInfo", "GetStatus"),
+    **_methods(_V1 + "AuditService", Rule.ADMIN, "ListAuditEvents", "VerifyAudit", "ExportAudit"),
     # They carry their own proof: a join token, a signature.
     **_methods(_V1 + "RunnerSessionService", Rule.OPEN, "Enroll", "RenewCredential"),
     **_methods(_V1 + "RunnerSessionService", Rule.RUNNER, "Session"),

@@ -58,7 +58,7 @@ class Authenticator:
         claim = self._press.check(text, self._house.clock.now())
         runner = await self._house.database.read(partial(reads.runner, runner_id=claim.runner_id))
         if runner is not None and runner.revoked_at is not None:
-            raise PermissionDenied(ErrorCode.RUNNER_REVOKED)
+            raise PermissionDenied(ErrorCode.RUNNER_REVOKED, principal=(runner.id, runner.name))
         if runner is None or not claim.is_of(runner):
             raise Unauthenticated(ErrorCode.TOKEN_INVALID)
         principal = Principal(

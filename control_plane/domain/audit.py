@@ -66,11 +66,11 @@ class AuditFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a look at a whole chain has found; `head` is None for an empty one."""
+    """What a look at a whole chain has found; `head` is where it ended."""
 
     checked: int
     faults: tuple[AuditFault, ...]
-    head: AuditHead | None
+    head: AuditHead
 
 
 def written(at: datetime) -> str:
@@ -92,6 +92,18 @@ def as_data(event: AuditEvent) -> dict[str, object]:
         "request_id": event.request_id,
         "code": event.code,
         "count": event.count,
+    }
+
+
+def head_data(head: AuditHead) -> dict[str, object]:
+    """A head by the names that an export has."""
+    return {
+        "chain": head.chain,
+        "seq": head.seq,
+        "hash": head.hash,
+        "at": written(head.at),
+        "signature": head.signature,
+        "public_key": head.public_key,
     }
 
 

@@ -174,6 +174,7 @@ class BanksmanError(Exception):
         violations: tuple[FieldViolation, ...] = (),
         metadata: Mapping[str, str] | None = None,
         hint: str = "",
+        principal: tuple[str, str] | None = None,
     ) -> None:
         entry = CATALOGUE[code]
         if self.status != entry.status:
@@ -183,6 +184,8 @@ class BanksmanError(Exception):
         self.violations = violations
         self.metadata = dict(metadata or {})
         self.hint = hint
+        # Id and name of the principal that was recognised before it was refused; the answer does not say it.
+        self.principal = principal
         super().__init__(f"{code}: {self.message}")
 
 

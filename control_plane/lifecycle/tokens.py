@@ -98,12 +98,13 @@ async def authenticate(house: House, secret_digest: str) -> Caller:
     """Who has this token. Raises Unauthenticated: TOKEN_INVALID, _REVOKED, _EXPIRED, PRINCIPAL_DISABLED."""
     token, principal = await house.database.read(partial(_find, secret_digest))
     now = house.clock.now()
+    who = (principal.id, principal.name)
     if token.revoked_at is not None:
-        raise Unauthenticated(ErrorCode.TOKEN_REVOKED)
+        raise Unauthenticated(ErrorCode.TOKEN_REVOKED, principal=who)
     if token.expires_at is not None and token.expires_at <= now:
-        raise Unauthenticated(ErrorCode.TOKEN_EXPIRED)
+        raise Unauthenticated(ErrorCode.TOKEN_EXPIRED, principal=who)
     if principal.disabled_at is not None:
-        raise Unauthenticated(ErrorCode.PRINCIPAL_DISABLED)
+        raise Unauthenticated(ErrorCode.PRINCIPAL_DISABLED, principal=who)
     if token.last_used_at is None or now - token.last_used_at >= timedelta(seconds=USE_WRITTEN_S):
         await _write_use(house, token.id)
     return Caller(principal=principal, token_id=token.id)

@@ -1,4 +1,4 @@
-"""The audit trail and its signed heads; on SQLite nothing in them can be changed or removed while the triggers stand."""
+"""The audit trail and its signed heads; on SQLite triggers keep what is in them from being changed or removed."""
 
 from __future__ import annotations
 
