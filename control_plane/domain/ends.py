@@ -204,8 +204,11 @@ def _will_retry(case: Case, reason: Reason, not_before: datetime, at: Instant) -
         retry_count=case.run.retry_count + 1,
         result_data="",
     )
-    case = replace(case, run=run).record(RunEventType.WILL_RETRY, at.now, reason=reason)
-    return concluded(end_if_task_deleted(case, at.now), at.now)
+    case = end_if_task_deleted(replace(case, run=run).record(RunEventType.WILL_RETRY, at.now, reason=reason), at.now)
+    if case.run.state is not RunState.QUEUED:
+        # It was the last attempt after all: what it left is the run's.
+        case = replace(case, run=replace(case.run, exit_code=case.live.exit_code, signal=case.live.signal))
+    return concluded(case, at.now)
 
 
 def _shown_on_run(case: Case, reason: Reason | None, at: Instant) -> Case:

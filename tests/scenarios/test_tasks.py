@@ -42,7 +42,8 @@ def test_a_deletion_lets_assigned_runs_finish_and_queues_nothing_again(shared: H
     good, bad = shared.wait(good.id), shared.wait(bad.id)
     assert good.state == run_pb2.RUN_STATE_SUCCEEDED
     assert bad.state not in (run_pb2.RUN_STATE_SUCCEEDED, QUEUED), "it is over although a try was left"
-    assert (len(bad.attempts), bad.attempts[0].exit_code, bad.task_name) == (1, 3, "to go"), bad
+    assert (bad.reason, bad.exit_code) == (run_pb2.REASON_TASK_DELETED, 3), bad
+    assert (len(bad.attempts), bad.task_name) == (1, "to go")
     with pytest.raises(grpc.RpcError) as caught:
         run_task(shared, "to go")
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
