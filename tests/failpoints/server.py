@@ -38,6 +38,8 @@ VERBS = {
     "logs.seal": "release",
     "runners.enrol": "enrol",
     "runners.disconnect": "disconnect",
+    "runs.delete_of_task": "delete",
+    "purge.rows": "purge",
 }
 REPORTS = {
     "judge_reply": "accept",
