@@ -107,6 +107,10 @@ class Client:
     def system(self) -> contract.system_pb2_grpc.SystemServiceStub:
         return contract.system_pb2_grpc.SystemServiceStub(self.channel)
 
+    @cached_property
+    def audit(self) -> contract.audit_pb2_grpc.AuditServiceStub:
+        return contract.audit_pb2_grpc.AuditServiceStub(self.channel)
+
     def call(
         self,
         method: grpc.UnaryUnaryMultiCallable[Q, R],
@@ -151,6 +155,15 @@ class Client:
             request.page_token = response.next_page_token  # type: ignore[attr-defined]
             if not request.page_token:  # type: ignore[attr-defined]
                 return
+
+    def parts(self, method: grpc.UnaryStreamMultiCallable[Q, R], request: Q, *, deadline_s: float) -> Iterator[R]:
+        """The parts of one answer that comes as a stream."""
+        import grpc
+
+        try:
+            yield from method(request, metadata=self.metadata, timeout=deadline_s)
+        except grpc.RpcError as error:
+            raise translate(error, self.target.url) from error
 
     def close(self) -> None:
         self.channel.close()

@@ -95,6 +95,12 @@ TREE: dict[str, str | Noun] = {
     "token": Noun(
         "API tokens of principals.", create="tokens:create", list="tokens:list_tokens", revoke="tokens:revoke"
     ),
+    "audit": Noun(
+        "Who did what, in a chain that shows what was changed.",
+        list="audit:list_events",
+        verify="audit:verify",
+        export="audit:export",
+    ),
     "context": Noun(
         "Stored control planes.",
         list="context_verbs:list_contexts",

@@ -280,3 +280,17 @@ EVENT = View(
     ),
     name=lambda change: str(change.run.id),
 )
+
+AUDIT_EVENT = View(
+    columns=(
+        Column("NUMBER", lambda event: str(event.seq)),
+        Column("AT", lambda event: when(event, "at")),
+        Column("WHO", lambda event: event.principal or event.principal_id),
+        Column("METHOD", lambda event: event.method),
+        Column("ON", lambda event: " ".join(event.resources)),
+        Column("CODE", lambda event: event.code + (f" x{event.count}" if event.count > 1 else "")),
+        Column("FROM", lambda event: event.peer),
+        Column("REQUEST", lambda event: event.request_id),
+    ),
+    name=lambda event: str(event.seq),
+)

@@ -37,6 +37,7 @@ PROMISED = {
     "principal": "create list update",
     "secret": "set list rm",
     "runner": "list get drain resume revoke mark-lost join-token",
+    "audit": "list verify export",
     "context": "list use set rm",
 }
 
