@@ -21,6 +21,9 @@ AccessService/ListTokens                 - - y y
 AccessService/RevokeToken                - - y y
 AccessService/UpdatePrincipal            - - - y
 AccessService/WhoAmI                     - - y y
+AuditService/ExportAudit                 - - - y
+AuditService/ListAuditEvents             - - - y
+AuditService/VerifyAudit                 - - - y
 LogService/ReadLogs                      - - y y
 ProjectService/CreateProject             - - - y
 ProjectService/DeleteProject             - - - y
