@@ -161,9 +161,9 @@ def run_task(
     return started(inv, run, follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
 
 
-@command("retry", examples=("banksman run retry @last --follow",))
+@command("retry", examples=("banksman run retry @last --follow", "banksman run retry @last --latest"))
 @click.argument("run", shell_complete=complete_runs)
-@click.option("--use-newest-spec", is_flag=True, help="Take the task as it is now, not as the run had it.")
+@click.option("--use-newest-spec", "--latest", is_flag=True, help="Take the task as it is now, not as the run had it.")
 @click.option("--var", multiple=True, metavar="NAME=VALUE", help="Instead of the old run's value; repeatable.")
 @propagate_option
 @wait_option

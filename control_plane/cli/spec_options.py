@@ -78,7 +78,12 @@ OPTIONS = [
     click.option("--success-exit-code", type=int, multiple=True, metavar="N", help="Exit code that counts as success."),
     click.option("--retry", type=int, metavar="N", help="Try again up to N times when it fails."),
     click.option("--retry-backoff", type=Seconds(), help="Delay before the first retry; it doubles (default: 5s)."),
-    click.option("--retry-on", multiple=True, type=click.Choice(["failed", "timeout"]), help="Ends that are retried."),
+    click.option(
+        "--retry-on",
+        multiple=True,
+        metavar="END",
+        help="failed (default), timeout, or a reason such as OOM_KILLED; repeatable.",
+    ),
     click.option("--on-lost", type=click.Choice(["fail", "retry"]), help="If its runner falls silent (default: fail)."),
     click.option("--lost-after", metavar="DURATION", help='How long the runner may be silent, or "never".'),
     click.option("--priority", type=int, metavar="N", help="-100 to 100; higher runs first."),

@@ -152,6 +152,7 @@ RUN = View(
         Column("cancelled by", lambda run: run.cancelled_by),
         Column("cancel note", lambda run: run.cancel_note),
         Column("retry of", lambda run: run.retry_of),
+        Column("retries", lambda run: str(run.retry_count or "")),
         Column("infra retries", lambda run: str(run.infra_retries or "")),
         Column("schedule", lambda run: run.schedule_id),
         Column("scheduled for", lambda run: when(run, "scheduled_time")),

@@ -104,7 +104,7 @@ def _start_failed(case: Case, record: ExitRecord, at: Instant) -> Case:
     reason = record.reason or Reason.SPAWN_FAILED
     case = _attempt_over(case.advance_attempt(AttemptEvent.START_FAILED), reason, record.error_message, at)
     case = replace(case, run=replace(case.run, tries=case.run.tries + 1))
-    retry = not record.permanent and try_left(case.spec, case.run, RETRY_ON_FAILED)
+    retry = not record.permanent and try_left(case.spec, case.run, RETRY_ON_FAILED, reason)
     return _fate(case, reason, _Fate(event=RunEvent.GAVE_UP, kind=RunEventType.FAILED, retry=retry), at)
 
 
@@ -145,7 +145,7 @@ def _ended_by_itself(case: Case, record: ExitRecord, at: Instant) -> Case:
     reason = record.reason or (Reason.SIGNALLED if record.signal else Reason.EXIT_NONZERO)
     case = _attempt_over(case.advance_attempt(AttemptEvent.ENDED_BADLY), reason, record.error_message, at)
     case = replace(case, run=replace(case.run, tries=case.run.tries + 1))
-    left = try_left(case.spec, case.run, RETRY_ON_FAILED)
+    left = try_left(case.spec, case.run, RETRY_ON_FAILED, reason)
     fate = _Fate(event=RunEvent.GAVE_UP, kind=RunEventType.FAILED)
     return _fate(case, reason, _if_proven(fate, left, record.tree_empty), at)
 
@@ -153,7 +153,8 @@ def _ended_by_itself(case: Case, record: ExitRecord, at: Instant) -> Case:
 def _stopped_by_timeout(case: Case, reason: Reason, record: ExitRecord, at: Instant) -> Case:
     case = _attempt_over(case.advance_attempt(AttemptEvent.STOPPED_BY_TIMEOUT), reason, record.error_message, at)
     case = replace(case, run=replace(case.run, tries=case.run.tries + 1))
-    left = reason is not Reason.DEADLINE_PASSED and try_left(case.spec, case.run, RETRY_ON_TIMEOUT)
+    can = reason is not Reason.DEADLINE_PASSED
+    left = can and try_left(case.spec, case.run, RETRY_ON_TIMEOUT, reason)
     fate = _Fate(event=RunEvent.TIMED_OUT, kind=RunEventType.TIMED_OUT)
     return _fate(case, reason, _if_proven(fate, left, nothing_left(case.live, record)), at)
 
@@ -203,6 +204,7 @@ def _will_retry(case: Case, reason: Reason, not_before: datetime, at: Instant) -
         queue_rank=1,
         retry_count=case.run.retry_count + 1,
         result_data="",
+        result_error="",
     )
     case = end_if_task_deleted(replace(case, run=run).record(RunEventType.WILL_RETRY, at.now, reason=reason), at.now)
     if case.run.state is not RunState.QUEUED:

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 
 from control_plane.domain import limits
+from control_plane.domain.reason import Reason
 from control_plane.domain.run import Run
 from control_plane.domain.spec import RETRY_ON_FAILED, OnLost, RetryPolicy, RunSpec
 
@@ -28,10 +29,35 @@ def next_try_at(spec: RunSpec, run: Run, now: datetime, jitter: float) -> dateti
     return at
 
 
-def try_left(spec: RunSpec, run: Run, end: str) -> bool:
-    """Whether an end of this kind ("failed", "timeout") is retried; `run.tries` already counts the one that ended."""
+# What `retry_on` may name beside the kinds of ends.
+RETRIED_REASONS = (
+    Reason.EXIT_NONZERO,
+    Reason.SIGNALLED,
+    Reason.OOM_KILLED,
+    Reason.SPAWN_FAILED,
+    Reason.CHECKOUT_FAILED,
+    Reason.SECRET_UNAVAILABLE,
+    Reason.RUN_TIMEOUT,
+    Reason.IDLE_TIMEOUT,
+    Reason.START_TIMEOUT,
+    Reason.BLOCKED_BY_PERMISSIONS,
+    Reason.VALIDATION_FAILED,
+    Reason.PUBLISH_FAILED,
+    Reason.API_AUTH,
+    Reason.API_RATE_LIMITED,
+    Reason.API_UNAVAILABLE,
+    Reason.MAX_TURNS,
+    Reason.MAX_BUDGET,
+)
+
+
+def try_left(spec: RunSpec, run: Run, end: str, reason: Reason) -> bool:
+    """Whether an end of this kind ("failed", "timeout"), or for this reason, is retried.
+
+    `run.tries` already counts the one that ended.
+    """
     retried = spec.retry.retry_on or (RETRY_ON_FAILED,)
-    return end in retried and run.tries < max(1, spec.retry.max_attempts)
+    return (end in retried or str(reason) in retried) and run.tries < max(1, spec.retry.max_attempts)
 
 
 def infra_left(run: Run) -> bool:

@@ -15,6 +15,7 @@ from control_plane.domain.names import (
     check_text,
     violation,
 )
+from control_plane.domain.retry import RETRIED_REASONS
 from control_plane.domain.spec import (
     RETRY_ON_FAILED,
     RETRY_ON_TIMEOUT,
@@ -31,7 +32,7 @@ from control_plane.domain.spec import (
 )
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
-_RETRY_ON = (RETRY_ON_FAILED, RETRY_ON_TIMEOUT)
+_RETRY_ON = (RETRY_ON_FAILED, RETRY_ON_TIMEOUT, *(str(reason) for reason in RETRIED_REASONS))
 _LEASES = 2
 
 
