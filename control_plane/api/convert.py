@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from banksman.v1 import log_pb2, run_pb2, spec_pb2
+from banksman.v1 import limit_pb2, log_pb2, run_pb2, spec_pb2
 from google.protobuf.message import DecodeError, Message
 
 from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, within
 from control_plane.api.values import texts_of
 from control_plane.domain.attempt import Attempt, EndProof, StepResult, StopRecord
 from control_plane.domain.coding_agent import CodingAgent
+from control_plane.domain.concurrency import ConcurrencyLimit
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.log import LogGap, LogKind, LogRecord
@@ -30,6 +31,7 @@ SELECTOR = Plan(Selector, spec_pb2.Selector)
 RETRY = Plan(RetryPolicy, spec_pb2.RetryPolicy)
 LOSS = Plan(LossPolicy, spec_pb2.LossPolicy)
 CODING_AGENT = Plan(CodingAgent, spec_pb2.CodingAgent)
+CONCURRENCY = Plan(ConcurrencyLimit, limit_pb2.ConcurrencyLimit)
 SPEC = Plan(
     RunSpec,
     spec_pb2.RunSpec,
@@ -40,6 +42,7 @@ SPEC = Plan(
         RetryPolicy: RETRY,
         LossPolicy: LOSS,
         CodingAgent: CODING_AGENT,
+        ConcurrencyLimit: CONCURRENCY,
     },
 )
 LINK = Plan(Link, run_pb2.Link)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from banksman.v1 import access_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
+from banksman.v1 import access_pb2, limit_pb2, project_pb2, runner_pb2, schedule_pb2, secret_pb2, task_pb2
 
-from control_plane.api.convert import SPEC
+from control_plane.api.convert import CONCURRENCY, SPEC
 from control_plane.api.mapping import Plan
+from control_plane.domain.concurrency import ConcurrencyLimit
 from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
-from control_plane.domain.project import Project
+from control_plane.domain.project import Project, Retention
 from control_plane.domain.runner import CloneAlarm, Runner, RunnerAttempt
 from control_plane.domain.schedule import CatchUpPolicy, OverlapPolicy, Schedule, ScheduleDraft
 from control_plane.domain.secret import Secret
@@ -29,7 +30,8 @@ _OF_A_TASK: dict[type, Plan[Any, Any]] = {
     NotificationSettings: NOTIFICATION_SETTINGS,
 }
 TASK = Plan(Task, task_pb2.Task, stored=True, nested=_OF_A_TASK, absent=frozenset({"spec", "schedules"}))
-PROJECT = Plan(Project, project_pb2.Project, stored=True)
+RETENTION = Plan(Retention, limit_pb2.Retention)
+PROJECT = Plan(Project, project_pb2.Project, stored=True, nested={ConcurrencyLimit: CONCURRENCY, Retention: RETENTION})
 PRINCIPAL = Plan(Principal, access_pb2.Principal, stored=True)
 TOKEN = Plan(Token, access_pb2.Token, stored=True)
 JOIN_TOKEN = Plan(JoinToken, runner_pb2.JoinToken, stored=True)

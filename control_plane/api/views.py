@@ -27,10 +27,10 @@ class Views:
     """Builds the messages of runs.
 
     Args:
-        waiting: the dispatcher's sentence for a run that it could not place; empty when it has none.
+        waiting: the dispatcher's sentence for a queued run; empty when it has none.
     """
 
-    def __init__(self, house: House, waiting: Callable[[RunId], str], trouble: Trouble) -> None:
+    def __init__(self, house: House, waiting: Callable[[Run], str], trouble: Trouble) -> None:
         self._house, self._waiting, self._trouble = house, waiting, trouble
 
     def brief(self, run: Run) -> run_pb2.Run:
@@ -79,5 +79,5 @@ class Views:
             return run
         if run.not_before is not None and run.not_before > self._house.clock.now():
             return replace(run, waiting_because=f"Not before {run.not_before:%Y-%m-%d %H:%M:%S} UTC.")
-        sentence = self._waiting(run.id) or "It waits for its turn."
+        sentence = self._waiting(run) or "It waits for its turn."
         return replace(run, waiting_because=sentence)

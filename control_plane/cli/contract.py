@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from banksman.v1 import audit_pb2 as audit_pb2
     from banksman.v1 import audit_pb2_grpc as audit_pb2_grpc
     from banksman.v1 import limit_pb2 as limit_pb2
+    from banksman.v1 import limit_pb2 as limit_pb2
     from banksman.v1 import log_pb2 as log_pb2
     from banksman.v1 import log_pb2_grpc as log_pb2_grpc
     from banksman.v1 import project_pb2 as project_pb2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from control_plane.dispatch.sessions import Sessions
 from control_plane.domain.ids import RunId
+from control_plane.domain.run import Run
 from control_plane.lifecycle import attempts, placements
 from control_plane.lifecycle.house import House
 from control_plane.telemetry import logger
@@ -22,10 +23,13 @@ class Dispatcher:
     def __init__(self, house: House, sessions: Sessions) -> None:
         self._house, self._sessions = house, sessions
         self._waiting: dict[RunId, str] = {}
+        self._shut: dict[str, str] = {}
 
-    def waiting_because(self, run_id: RunId) -> str:
-        """Why the last round left a run in the queue; empty when it did not look at it."""
-        return self._waiting.get(run_id, "")
+    def waiting_because(self, run: Run) -> str:
+        """Why the last round left a run in the queue; empty when it knows nothing of it."""
+        groups = (f"all:{run.project_id}", *(place.group for place in run.places))
+        shut = (self._shut.get(group, "") for group in groups)
+        return self._waiting.get(run.id, "") or next(filter(None, shut), "")
 
     async def run(self) -> None:
         """Place until cancelled; trouble is logged and the next round comes a little later."""
@@ -43,7 +47,7 @@ class Dispatcher:
         ready = self._sessions.ready()
         draining = {session.runner_id for session in ready if session.draining}
         placement = await placements.decide(self._house, {session.runner_id for session in ready}, draining)
-        self._waiting = dict(placement.waiting)
+        self._waiting, self._shut = dict(placement.waiting), dict(placement.shut)
         if placement.offers:
             await attempts.offer(self._house, placement.offers)
         wake_s = LONGEST_WAIT_S if placement.wake_s is None else placement.wake_s

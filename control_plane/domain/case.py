@@ -27,6 +27,8 @@ class Case:
     task_deleted: bool = False
     events: tuple[RunEventRecord, ...] = ()
     sends: tuple[ToRunner, ...] = ()
+    # Other runs that the same transaction has moved: they are told with this one.
+    also: tuple["Case", ...] = ()
 
     @property
     def live(self) -> Attempt:

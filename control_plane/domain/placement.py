@@ -4,11 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from control_plane.domain.concurrency import Place, PlacesTaken, Taken
 from control_plane.domain.ids import ProjectId, RunId, RunnerId
 from control_plane.domain.spec import Selector, SelectorOperator
 from control_plane.domain.timing import Timing
+from control_plane.domain.turns import in_order
 
 _Shape = tuple[ProjectId, tuple[Selector, ...], int, str]
+_NOTHING: Mapping[str, Taken] = {}
+_NO_TURNS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,10 @@ class QueuedRun:
     # Name of a runner that lists an attempt of it under a fence that was never given out: a restored backup. A process
     # of the run may live there, so it is offered to nobody.
     withheld_by: str = ""
+    # Lanes take turns; one lane's runs have its project and the key of their limit in common.
+    lane: str = ""
+    # What it takes under its limits.
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,8 @@ class Placement:
     offers: tuple[Match, ...]
     waiting: Mapping[RunId, str]
     wake_s: float | None = None
+    # By group: why runs that this round did not look at wait for a place.
+    shut: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +128,20 @@ def place(
     now: datetime,
     now_s: float,
     timing: Timing,
+    taken: Mapping[str, Taken] = _NOTHING,
+    turns: Mapping[str, int] = _NO_TURNS,
 ) -> Placement:
-    """Highest priority first, then returned runs, then age. A run takes the matching runner with most free slots.
+    """Highest priority first, then returned runs, then lanes in turn, then age. A run takes the matching runner with
+    most free slots. `taken`: the places that are held, by group; `turns`: when each lane was last served.
 
     A run that needs more slots than are free anywhere reserves, after a minute, the matching runner that has most of
     them free: later runs leave it alone until the big one fits.
     """
     this = _Round(runners, refusals, now, now_s, timing)
+    places = PlacesTaken(taken)
     offers: list[Match] = []
     waiting: dict[RunId, str] = {}
-    for run in sorted(queued, key=lambda each: (-each.priority, each.queue_rank, each.run_id)):
+    for run in in_order(queued, turns):
         if run.not_before is not None and run.not_before > now:
             waiting[run.run_id] = f"Not before {run.not_before:%Y-%m-%d %H:%M:%S} UTC."
             continue
@@ -135,9 +149,10 @@ def place(
             name = run.withheld_by
             waiting[run.run_id] = f"Runner {name} lists an attempt of it that this control plane does not know."
             continue
-        answer = this.choose(run)
+        answer = places.shut(run.places) or this.choose(run)
         if isinstance(answer, Match):
             offers.append(answer)
+            places.take(run.places, run.run_id)
         else:
             waiting[run.run_id] = answer
     return Placement(offers=tuple(offers), waiting=waiting)

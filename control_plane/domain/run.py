@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from control_plane.domain.attempt import Attempt
+from control_plane.domain.concurrency import Place
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
 from control_plane.domain.machine import terminal
 from control_plane.domain.progress import Progress
@@ -166,6 +167,10 @@ class Run:
     queue_expires_at: datetime | None = None
     # 0 puts a returned run before its equals.
     queue_rank: int = 1
+    # In which of the queues that take turns it waits.
+    lane: str = ""
+    # What it takes under the limits of its spec.
+    places: tuple[Place, ...] = ()
     deadline: datetime | None = None
     # Earliest instant at which a wall clock concerns the run as it stands (queue timeout, deadline); None: none does.
     due_at: datetime | None = None

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from control_plane.domain import limits
 from control_plane.domain.coding_agent import CodingAgent
+from control_plane.domain.concurrency import ConcurrencyLimit
 
 
 class StepKind(StrEnum):
@@ -109,6 +110,7 @@ class RunSpec:
     runner: str = ""
     fail_on_invalid_result: bool = False
     coding_agent: CodingAgent | None = None
+    concurrency: tuple[ConcurrencyLimit, ...] = ()
 
     def secret_names(self) -> frozenset[str]:
         """Every secret that the spec's env, or a step's, refers to."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from control_plane.domain import limits
 from control_plane.domain.coding_agent import check_coding_agent
+from control_plane.domain.concurrency import check_concurrency, with_limit_defaults
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.loss import lost_after_s
 from control_plane.domain.names import (
@@ -72,6 +73,7 @@ def with_defaults(spec: RunSpec) -> RunSpec:
             backoff_cap_s=limits.DEFAULT_BACKOFF_CAP_S if retry.backoff_cap_s is None else retry.backoff_cap_s,
             retry_on=retry.retry_on or (RETRY_ON_FAILED,),
         ),
+        concurrency=tuple(with_limit_defaults(each) for each in spec.concurrency),
     )
 
 
@@ -117,6 +119,7 @@ def _spec(spec: RunSpec, lease_s: float, path: str) -> Iterator[FieldViolation]:
     yield from _retry(spec.retry, f"{path}.retry")
     yield from _loss(spec, lease_s, f"{path}.loss")
     yield from check_text(spec.runner, f"{path}.runner", limits.NAME_CHARACTERS * 4)
+    yield from check_concurrency(spec.concurrency, f"{path}.concurrency")
 
 
 def check_priority(priority: int, field: str) -> Iterator[FieldViolation]:

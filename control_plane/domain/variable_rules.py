@@ -156,6 +156,8 @@ def places(spec: RunSpec, path: str) -> Iterator[tuple[str, str]]:
     if spec.coding_agent is not None:
         yield f"{path}.coding_agent.prompt", spec.coding_agent.prompt
     yield from _env_places(spec.env, f"{path}.env")
+    for index, limit in enumerate(spec.concurrency):
+        yield f"{path}.concurrency[{index}].key", limit.key
     for index, step in enumerate(spec.steps):
         for number, element in enumerate(step.command.argv):
             yield f"{path}.steps[{index}].command.argv[{number}]", element

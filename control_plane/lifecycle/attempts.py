@@ -11,6 +11,7 @@ from control_plane.domain.offers import withdraw as decide_withdraw
 from control_plane.domain.placement import Match
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import RunState
+from control_plane.lifecycle import limits
 from control_plane.lifecycle.house import House, load, load_newest, store
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -23,9 +24,15 @@ async def offer(house: House, matches: Sequence[Match]) -> tuple[AttemptKey, ...
     keys: list[AttemptKey] = []
     for start in range(0, len(matches), _OFFERS_A_VERB):
         part = matches[start : start + _OFFERS_A_VERB]
-        cases = await house.database.write(partial(_offer_all, house, part), name="offer", after=house.told)
+        cases = await house.database.write(partial(_offer_all, house, part), name="offer", after=partial(_told, house))
         keys.extend(case.live.key for case in cases)
     return tuple(keys)
+
+
+def _told(house: House, cases: tuple[Case, ...]) -> None:
+    house.told(cases)
+    for case in cases:
+        house.turns.served(case.run.lane)
 
 
 def _offer_all(house: House, matches: Sequence[Match], conn: Connection) -> tuple[Case, ...]:
@@ -49,12 +56,14 @@ def _free_slots(conn: Connection, runner_id: RunnerId) -> int:
 
 
 def _offer(house: House, conn: Connection, match: Match, generation: int, free: int) -> Case | None:
-    """None when the run or the room on the runner is gone since they were placed."""
+    """None when the run, its place under a limit or the room on the runner is gone since they were placed."""
     now = house.clock.now()
     before = load_newest(house, conn, match.run_id)
     if before is None or before.run.state is not RunState.QUEUED or free < max(1, before.spec.slots):
         return None
     if before.run.not_before is not None and before.run.not_before > now:
+        return None
+    if limits.waiting_for(conn, before.run):
         return None
     epoch = next_epoch(before.run.lease_epoch, generation)
     return store(conn, before, decide_offer(before, match.runner_id, epoch, house.timing.offer_s, now))

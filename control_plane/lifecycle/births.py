@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from control_plane.domain.case import Case, concluded
+from control_plane.domain.concurrency import check_keys
 from control_plane.domain.errors import ErrorCode, FailedPrecondition, FieldViolation, InvalidArgument, NotFound
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId
@@ -14,6 +15,8 @@ from control_plane.domain.run import Run, RunOptions, RunState, TriggerType
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import Task
 from control_plane.lifecycle.house import FrozenSpec, House
+from control_plane.lifecycle.limits import Admission, admit, places_for
+from control_plane.lifecycle.requests import refuse
 from control_plane.lifecycle.variables import Values, seal
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -106,12 +109,33 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
         schedule_id=birth.schedule_id,
         scheduled_time=birth.scheduled_time,
     )
-    case = _begun(Case(run=run, spec=spec), birth, now)
+    admission = _admitted(house, conn, birth, run)
+    run = replace(run, places=admission.places, lane=admission.lane)
+    if admission.note:
+        birth = replace(birth, skip=Reason.LIMIT_REACHED, skip_note=admission.note)
+    case = _begun(Case(run=run, spec=spec, also=admission.superseded), birth, now)
     writes.insert_run(conn, case.run)
     writes.append_events(conn, case.events)
     if birth.values.sensitive and birth.skip is None:
         seal(house, conn, case.run, birth.values)
     return case
+
+
+def _admitted(house: House, conn: Connection, birth: Birth, run: Run) -> Admission:
+    """The places that it takes under its limits. Raises FailedPrecondition LIMIT_REACHED, InvalidArgument."""
+    spec, old = birth.frozen.spec, birth.retry_of
+    if birth.skip is not None:
+        return Admission(lane=birth.project_id)
+    task_id = run.task_id if old is None else run.task_id or old.task_id
+    name = run.task_name if old is None else run.task_name or old.task_name
+    if spec.concurrency:
+        known = {each.name: each.value for each in run.variables or ()}
+        hidden = {each.name for each in run.variables or () if each.sensitive}
+        of_task = task_id is not None
+        path = "spec.concurrency"
+        refuse(*check_keys(spec.concurrency, path, values=known, sensitive=hidden, of_task=of_task))
+    places = places_for(birth.project_id, task_id, name, spec, run.variables)
+    return admit(house, conn, birth.project_id, places, fires=birth.scheduled_time is not None)
 
 
 def _begun(case: Case, birth: Birth, now: datetime) -> Case:

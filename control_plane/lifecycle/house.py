@@ -23,6 +23,7 @@ from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.spec_rules import with_defaults
 from control_plane.domain.timing import Timing
+from control_plane.domain.turns import Turns
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection, Database
 from control_plane.watch import Watch
@@ -110,6 +111,7 @@ class House:
     post: Callable[[RunnerId, ToRunner], None] = _drop
     clocks: Clocks = field(init=False)
     refusals: Refusals = field(init=False)
+    turns: Turns = field(default_factory=Turns)
     specs: SpecCache = field(init=False)
     # Runs that a runner lists under a fence that was never given out: a restored backup. They are offered to nobody.
     withheld: dict[RunnerId, frozenset[RunId]] = field(default_factory=dict)
@@ -131,7 +133,7 @@ class House:
         """After a commit: set the clocks, wake who waits, send what is to be said."""
         now_s = self.clock.monotonic_s()
         topics: set[str] = set()
-        for case in cases:
+        for case in (each for told in cases for each in (*told.also, told)):
             topics |= _topics(case)
             if case.attempt is None:
                 continue

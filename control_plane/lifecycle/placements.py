@@ -1,14 +1,15 @@
 """Queued runs and runners as placement sees them, read and decided; offering is a verb of its own."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from control_plane.domain.concurrency import Taken
 from control_plane.domain.ids import RunId, RunnerId
 from control_plane.domain.placement import Placement, QueuedRun, RunnerView, place
 from control_plane.domain.runner import Runner
-from control_plane.lifecycle import restores
+from control_plane.lifecycle import queue, restores
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -24,6 +25,11 @@ class _Seen:
     queued: tuple[QueuedRun, ...]
     runners: tuple[RunnerView, ...]
     next_not_before: datetime | None
+    taken: Mapping[str, Taken]
+    shut: Mapping[str, str]
+    # Whether more runs wait than were looked at, and where a look at more lanes goes on.
+    more: bool
+    cursor: str
 
 
 async def decide(house: House, ready: Collection[RunnerId], draining: Collection[RunnerId] = ()) -> Placement:
@@ -36,24 +42,30 @@ async def decide(house: House, ready: Collection[RunnerId], draining: Collection
         now, now_s = house.clock.now(), house.clock.monotonic_s()
         if held_back := restores.holds_back(house):
             return Placement(offers=(), waiting={run.run_id: held_back for run in seen.queued}, wake_s=1.0)
-        placement = place(seen.queued, seen.runners, house.refusals, now, now_s, house.timing)
+        turns = house.turns.known()
+        placement = place(seen.queued, seen.runners, house.refusals, now, now_s, house.timing, seen.taken, turns)
         free = sum(view.free for view in seen.runners if view.connected and not view.draining)
-        if len(seen.queued) < page or free <= len(placement.offers):
+        if not seen.more or free <= len(placement.offers):
             break
-    return replace(placement, wake_s=_wake_s(house, seen.next_not_before, now, now_s))
+    house.turns.cursor = seen.cursor
+    return replace(placement, shut=seen.shut, wake_s=_wake_s(house, seen.next_not_before, now, now_s))
 
 
 def _look(
     house: House, ready: Collection[RunnerId], draining: Collection[RunnerId], limit: int, conn: Connection
 ) -> _Seen:
     now = house.clock.now()
-    runs = reads.queued_runs(conn, now, limit)
-    runners = reads.runners(conn) if runs else ()
+    front = queue.front(conn, now, limit, house.turns.cursor)
+    runners = reads.runners(conn) if front.runs else ()
     withheld = _withheld(house, runners)
     return _Seen(
-        queued=tuple(_queued(house, conn, run, withheld.get(run.id, "")) for run in runs),
+        queued=tuple(_queued(house, conn, run, withheld.get(run.id, ""), front) for run in front.runs),
         runners=tuple(_view(runner, ready, draining) for runner in runners),
         next_not_before=reads.next_not_before(conn, now),
+        taken=front.taken,
+        shut=front.shut,
+        more=front.more,
+        cursor=front.cursor,
     )
 
 
@@ -73,7 +85,7 @@ def _withheld(house: House, runners: tuple[Runner, ...]) -> dict[RunId, str]:
     return {run_id: names.get(runner_id, runner_id) for runner_id, run_ids in listed for run_id in run_ids}
 
 
-def _queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str) -> QueuedRun:
+def _queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str, front: queue.Front) -> QueuedRun:
     spec = house.spec(conn, run.spec_sha256)
     return QueuedRun(
         run_id=run.id,
@@ -86,6 +98,8 @@ def _queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str
         slots=max(1, spec.slots),
         runner=spec.runner,
         withheld_by=withheld_by,
+        lane=run.lane,
+        places=front.places(run),
     )
 
 

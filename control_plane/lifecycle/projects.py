@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from control_plane.domain import limits
+from control_plane.domain.concurrency import ConcurrencyLimit, check_project_limit
 from control_plane.domain.errors import (
     AlreadyExists,
     ErrorCode,
@@ -16,7 +17,7 @@ from control_plane.domain.errors import (
 from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.names import check_name, check_text
 from control_plane.domain.principal import Caller
-from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project
+from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project, Retention, check_retention
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.requests import (
     FIRST_ETAG,
@@ -37,14 +38,18 @@ class NewProject:
 
     name: str
     description: str = ""
+    concurrency: ConcurrencyLimit | None = None
+    retention: Retention = field(default_factory=Retention)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectChange:
-    """None leaves a field as it is; an empty etag does not guard the change."""
+    """None leaves a field as it is; an empty etag does not guard the change. A limit of 0 takes the limit away."""
 
     name: str | None = None
     description: str | None = None
+    concurrency: ConcurrencyLimit | None = None
+    retention: Retention | None = None
     etag: str = ""
 
 
@@ -60,7 +65,7 @@ async def ensure_default(house: House) -> Project:
 
 async def create(house: House, caller: Caller, new: NewProject) -> Project:
     """Raises InvalidArgument with every offending field, AlreadyExists NAME_TAKEN."""
-    refuse(*_violations(new.name, new.description), *request_id_violations(caller))
+    refuse(*_violations(new), *request_id_violations(caller))
 
     def body(connection: Connection) -> Project:
         return once(
@@ -79,7 +84,9 @@ async def create(house: House, caller: Caller, new: NewProject) -> Project:
 
 async def update(house: House, project_id: ProjectId, change: ProjectChange) -> Project:
     """Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument."""
-    return await house.database.write(partial(_update, house, project_id, change), name="projects.update")
+    body = partial(_update, house, project_id, change)
+    # A higher limit lets runs start that wait.
+    return await house.database.write(body, name="projects.update", after=lambda _: house.watch.notify("queue"))
 
 
 async def delete(house: House, project_id: ProjectId, etag: str = "") -> None:
@@ -108,6 +115,8 @@ def _insert(house: House, connection: Connection, new: NewProject, created_by: P
         id=ProjectId(house.clock.new_id()),
         name=new.name,
         description=new.description,
+        concurrency=new.concurrency,
+        retention=new.retention,
         created_by=created_by,
         created_at=now,
         updated_at=now,
@@ -123,8 +132,10 @@ def _update(house: House, project_id: ProjectId, change: ProjectChange, connecti
         old,
         name=old.name if change.name is None else change.name,
         description=old.description if change.description is None else change.description,
+        concurrency=_changed_limit(old, change.concurrency),
+        retention=old.retention if change.retention is None else change.retention,
     )
-    refuse(*_violations(new.name, new.description))
+    refuse(*_violations(new))
     if new.name != old.name:
         if old.name == DEFAULT_PROJECT_NAME:
             refuse(FieldViolation(field="project.name", description='the project "default" keeps its name'))
@@ -147,8 +158,16 @@ def _refuse_taken(connection: Connection, name: str) -> None:
         raise AlreadyExists(ErrorCode.NAME_TAKEN, f"There is a project {name!r} already.")
 
 
-def _violations(name: str, description: str) -> tuple[FieldViolation, ...]:
+def _changed_limit(old: Project, change: ConcurrencyLimit | None) -> ConcurrencyLimit | None:
+    if change is None:
+        return old.concurrency
+    return None if change == ConcurrencyLimit() else change
+
+
+def _violations(found: Project | NewProject) -> tuple[FieldViolation, ...]:
     return (
-        *check_name(name, "project.name"),
-        *check_text(description, "project.description", limits.DESCRIPTION_BYTES),
+        *check_name(found.name, "project.name"),
+        *check_text(found.description, "project.description", limits.DESCRIPTION_BYTES),
+        *check_project_limit(found.concurrency, "project.concurrency"),
+        *check_retention(found.retention, "project.retention"),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from control_plane.domain.case import Case
+from control_plane.domain.concurrency import check_keys
 from control_plane.domain.errors import (
     ErrorCode,
     FailedPrecondition,
@@ -70,6 +71,8 @@ def _violations(house: House, caller: Caller, new: NewRun) -> tuple[FieldViolati
         found.extend(validate_spec(new.spec, lease_s=house.timing.lease_s(0)))
         if new.options.overrides is not None:
             found.append(FieldViolation(field="options.overrides", description="is only for a run of a task"))
+        none: dict[str, str] = {}
+        found.extend(check_keys(new.spec.concurrency, "spec.concurrency", values=none, sensitive=(), of_task=False))
     return tuple(found)
 
 

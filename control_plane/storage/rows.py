@@ -97,6 +97,11 @@ def _bare(hint: Any) -> tuple[Any, bool]:
     return hint, optional
 
 
+def reader_of(hint: Any) -> Callable[[Any], Any]:
+    """How a column's value becomes what the hint says; for queries that read no whole entity."""
+    return _flat(hint)[1]
+
+
 @cache
 def _flat(hint: Any) -> tuple[_Convert, _Convert]:
     """(to a column's value, from it)."""

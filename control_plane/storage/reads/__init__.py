@@ -40,6 +40,7 @@ from control_plane.storage.reads.logs import (
     unsealed_logs,
     unsealed_of_runner,
 )
+from control_plane.storage.reads.places import LAST, active, held, lanes, project_limit
 from control_plane.storage.reads.purge import StoredLog, hidden_by, hidden_runs, logs_of_runs
 from control_plane.storage.reads.resolve import (
     find_run,
@@ -119,8 +120,10 @@ __all__ = [
     "StoredLog",
     "StoredRequest",
     "TaskFilter",
+    "LAST",
     "Waiting",
     "abandoned_logs",
+    "active",
     "active_runs_matching",
     "active_runs_of_schedule",
     "active_runs_of_task",
@@ -145,6 +148,7 @@ __all__ = [
     "firings",
     "generation",
     "has_admin",
+    "held",
     "hidden_by",
     "hidden_runs",
     "instance",
@@ -162,6 +166,7 @@ __all__ = [
     "list_tasks",
     "list_tokens",
     "live_attempts",
+    "lanes",
     "log_bytes_total",
     "log_owner",
     "log_segments",
@@ -178,6 +183,7 @@ __all__ = [
     "principal",
     "project",
     "project_contents",
+    "project_limit",
     "queued_runs",
     "redeemed_by",
     "run",

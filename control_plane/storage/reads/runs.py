@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, text, union_all
 
 from control_plane.domain.attempt import Attempt, AttemptState
+from control_plane.domain.concurrency import Place
 from control_plane.domain.filters import EVERYTHING, Filter
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import AttemptKey, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId
@@ -17,7 +18,7 @@ from control_plane.domain.run import Run, RunState
 from control_plane.storage.filters import RUN_LEAVES, condition
 from control_plane.storage.paging import PageRequest, fetch_page, open_key
 from control_plane.storage.prepared import Prepared
-from control_plane.storage.rows import AnyRow, at_or_none, from_us, json_text, to_us
+from control_plane.storage.rows import AnyRow, at_or_none, from_us, json_text, reader_of, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_SECRETS, RUNNERS, RUNS, SPECS, TASKS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
@@ -36,8 +37,11 @@ _QUEUED: Final = Prepared(
         RUNS.c.queue_rank,
         RUNS.c.created_at,
         RUNS.c.not_before,
+        RUNS.c.lane,
+        RUNS.c.places,
     )
     .where(text(QUEUED_RUN), RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")))
+    .where(RUNS.c.lane == bindparam("lane"))
     .order_by(RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id)
     .limit(bindparam("limit"))
 )
@@ -105,6 +109,11 @@ class Waiting:
     queue_rank: int
     created_at: datetime
     not_before: datetime | None
+    lane: str = ""
+    places: tuple[Place, ...] = ()
+
+
+_places: Final = reader_of(tuple[Place, ...])
 
 
 def spec_bytes(connection: Connection, sha256: str) -> bytes | None:
@@ -193,8 +202,8 @@ def _id_before(at: datetime) -> str:
     return f"{digits[:8]}-{digits[8:]}"
 
 
-def queued_runs(connection: Connection, now: datetime, limit: int) -> tuple[Waiting, ...]:
-    """Runs that may be offered now, in the order in which they should be."""
+def queued_runs(connection: Connection, now: datetime, limit: int, lane: str = "") -> tuple[Waiting, ...]:
+    """Runs of one lane that may be offered now, in the order in which they should be."""
     return tuple(
         Waiting(
             id=RunId(run_id),
@@ -204,9 +213,11 @@ def queued_runs(connection: Connection, now: datetime, limit: int) -> tuple[Wait
             queue_rank=queue_rank,
             created_at=from_us(created_at),
             not_before=at_or_none(not_before),
+            lane=lane,
+            places=() if places == "[]" else _places(places),
         )
-        for run_id, project_id, spec_sha256, priority, queue_rank, created_at, not_before in _QUEUED.all(
-            connection, {"now": to_us(now), "limit": limit}
+        for run_id, project_id, spec_sha256, priority, queue_rank, created_at, not_before, lane, places in _QUEUED.all(
+            connection, {"now": to_us(now), "limit": limit, "lane": lane}
         )
     )
 

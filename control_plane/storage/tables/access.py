@@ -38,6 +38,9 @@ PROJECTS: Final = Table(
     when_("created_at", nullable=False),
     when_("updated_at", nullable=False),
     text_("etag"),
+    # Absent: no limit.
+    Column("concurrency", Text),
+    Column("retention", Text, nullable=False, server_default="{}"),
 )
 
 PRINCIPALS: Final = Table(

@@ -116,6 +116,11 @@ RUNS: Final = Table(
     Column("output_tokens", BigInteger),
     Column("cost_usd", Float),
     Column("result_error", Text, nullable=False, server_default=""),
+    # Queues that take turns: one for each key of a limit, one for the rest of a project.
+    Column("lane", Text, nullable=False, server_default=""),
+    Column("places", Text, nullable=False, server_default="[]"),
+    # Never removed by age.
+    Column("pinned", Boolean, nullable=False, server_default=false()),
 )
 # A planner believes in a partial index only when a query repeats its condition to the letter: take these.
 QUEUED_RUN: Final = "state = 'QUEUED'"
@@ -131,9 +136,11 @@ HIDDEN_RUN: Final = "hidden_at IS NOT NULL AND purged_at IS NULL"
 partial_("ix_runs_hidden", RUNS.c.hidden_at, RUNS.c.id, where=HIDDEN_RUN)
 PURGED_RUN: Final = "purged_at IS NOT NULL"
 partial_("ix_runs_purged", RUNS.c.purged_at, RUNS.c.project_id, where=PURGED_RUN)
-partial_("ix_runs_completed", RUNS.c.completed_at, where="completed_at IS NOT NULL")
+# What retention looks through.
+OLD_RUN: Final = "settled_at IS NOT NULL AND hidden_at IS NULL AND NOT pinned"
+partial_("ix_runs_old", RUNS.c.project_id, RUNS.c.settled_at, RUNS.c.id, where=OLD_RUN)
 partial_("ix_runs_due", RUNS.c.due_at, RUNS.c.id, where="due_at IS NOT NULL")
-partial_("ix_runs_queue", RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id, where=QUEUED_RUN)
+partial_("ix_runs_queue", RUNS.c.lane, RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id, where=QUEUED_RUN)
 partial_("ix_runs_not_before", RUNS.c.not_before, where=f"{QUEUED_RUN} AND not_before IS NOT NULL")
 partial_("ix_runs_active", RUNS.c.task_id, RUNS.c.state, RUNS.c.id, where=ACTIVE_RUN)
 partial_("ix_runs_schedule", RUNS.c.schedule_id, RUNS.c.state, RUNS.c.id, where="schedule_id IS NOT NULL")
@@ -162,6 +169,16 @@ RUN_SECRETS: Final = Table(
     Column("name", Text, primary_key=True),
     Column("sealed", LargeBinary, nullable=False),
 )
+
+# The places that runs take under their limits while they are not over; `holds`: a runner has it, or was offered it.
+RUN_PLACES: Final = Table(
+    "run_places",
+    METADATA,
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    Column("place_group", Text, primary_key=True),
+    flag_("holds"),
+)
+Index("ix_run_places_group", RUN_PLACES.c.place_group, RUN_PLACES.c.holds, RUN_PLACES.c.run_id)
 
 ATTEMPTS: Final = Table(
     "attempts",
@@ -210,6 +227,14 @@ UNSEALED_ATTEMPT: Final = "assigned_at IS NOT NULL AND log_sealed_at IS NULL"
 KEPT_LOG: Final = "log_sealed_at IS NOT NULL AND log_deleted_at IS NULL"
 partial_(
     "ix_attempts_kept_log",
+    ATTEMPTS.c.log_sealed_at,
+    ATTEMPTS.c.run_id,
+    ATTEMPTS.c.lease_epoch,
+    where=KEPT_LOG,
+)
+partial_(
+    "ix_attempts_project_log",
+    ATTEMPTS.c.project_id,
     ATTEMPTS.c.log_sealed_at,
     ATTEMPTS.c.run_id,
     ATTEMPTS.c.lease_epoch,

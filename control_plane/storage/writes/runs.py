@@ -18,6 +18,7 @@ from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_MARKS, RUN_SECRETS, RUNS, SPEC_SECRETS, SPECS
 from control_plane.storage.writes.changes import compare_and_set
 from control_plane.storage.writes.marks import marks
+from control_plane.storage.writes.places import insert_places, move_places
 
 SHORT_ID_DIGITS: Final = 8
 
@@ -64,6 +65,7 @@ def insert_run(connection: Connection, run: Run) -> None:
     _INSERT_RUN.run(connection, RUN.values(run, short_id=short_id(run.id)))
     for key, value in marks(run.tags, run.options.labels):
         _INSERT_MARK.run(connection, {"run_id": run.id, "key": key, "value": value})
+    insert_places(connection, run)
 
 
 def insert_run_secrets(connection: Connection, run_id: RunId, sealed: Mapping[str, bytes]) -> None:
@@ -80,7 +82,10 @@ def delete_run_secrets(connection: Connection, run_id: RunId) -> None:
 def save_run(connection: Connection, old: Run, new: Run) -> bool:
     """Writes what differs if the run still has the old one's epoch and state; False if it has moved."""
     guards = {"id": old.id, "lease_epoch": old.lease_epoch, "state": str(old.state)}
-    return compare_and_set(connection, RUNS, RUN.changes(old, new), guards)
+    saved = compare_and_set(connection, RUNS, RUN.changes(old, new), guards)
+    if saved and new.places:
+        move_places(connection, old, new)
+    return saved
 
 
 def insert_attempt(connection: Connection, attempt: Attempt) -> None:

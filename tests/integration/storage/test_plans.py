@@ -34,7 +34,7 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "attempt": lambda c: reads.attempt(c, KEY),
     "attempts": lambda c: reads.attempts(c, RUN_ID),
     "spec": lambda c: reads.spec_bytes(c, "s"),
-    "queued runs": lambda c: reads.queued_runs(c, T0, 100),
+    "queued runs": lambda c: reads.queued_runs(c, T0, 100, "p"),
     "next not_before": lambda c: reads.next_not_before(c, T0),
     "due runs": lambda c: reads.due_runs(c, T0, 100),
     "live attempts": lambda c: reads.live_attempts(c, HOLDER.runner_id),
