@@ -8,10 +8,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from control_plane.domain.filter_fields import RUN_FIELDS, TASK_FIELDS
+from control_plane.domain.filter_fields import AUDIT_FIELDS, RUN_FIELDS, TASK_FIELDS
 from control_plane.domain.filters import OPERATORS, Field, Kind
 
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "tasks.md"
+DOCS = pathlib.Path(__file__).resolve().parents[2] / "docs"
+PAGE = DOCS / "tasks.md"
 ROW = re.compile(r"^\| `([a-z_]+)(?:\.KEY)?` \| ([^|]+) \|", re.MULTILINE)
 
 
@@ -32,3 +33,9 @@ def known(fields: Mapping[str, Field]) -> dict[str, list[str]]:
 @pytest.mark.parametrize(("title", "fields"), [("Tasks", TASK_FIELDS), ("Runs", RUN_FIELDS)])
 def test_the_tables_are_complete(title: str, fields: Mapping[str, Field]) -> None:
     assert table(title) == known(fields)
+
+
+def test_the_table_of_the_audit_trail_is_complete() -> None:
+    rows = (DOCS / "audit.md").read_text().split("| field | operators | |\n|---|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    found = {match[1]: re.findall(r"`([^`]+)`", match[2]) for match in ROW.finditer(rows)}
+    assert found == known(AUDIT_FIELDS)
