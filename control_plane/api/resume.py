@@ -7,6 +7,7 @@ import binascii
 import hashlib
 
 from control_plane.domain.errors import ErrorCode, InvalidArgument
+from control_plane.domain.filters import EVERYTHING
 from control_plane.storage.reads import EventFilter
 
 _DIGEST_BYTES = 12
@@ -32,7 +33,8 @@ def unseal(wanted: EventFilter, token: str) -> int:
 
 
 def _digest(wanted: EventFilter, body: bytes) -> bytes:
-    scope = "|".join((wanted.project_id, wanted.run_id or "", wanted.task_id or ""))
+    filtered = () if wanted.matching == EVERYTHING else (repr(wanted.matching),)
+    scope = "|".join((wanted.project_id, wanted.run_id or "", wanted.task_id or "", *filtered))
     return hashlib.sha256(scope.encode() + b"\0" + body).digest()[:_DIGEST_BYTES]
 
 

@@ -107,12 +107,13 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         return (await self._desk.task(project, text, show_deleted=True)).id
 
     async def _event_filter(self, request: run_pb2.WatchRunsRequest) -> EventFilter:
+        matching = parse_filter(request.filter, RUN_FIELDS)
         if request.run:
             run = await self._desk.run(request.project, request.run)
-            return EventFilter(project_id=run.project_id, run_id=run.id)
+            return EventFilter(project_id=run.project_id, run_id=run.id, matching=matching)
         project = await self._desk.project(request.project)
         task_id = await self._task_id(request.project, request.task) if request.task else None
-        return EventFilter(project_id=project.id, task_id=task_id)
+        return EventFilter(project_id=project.id, task_id=task_id, matching=matching)
 
 
 def _run_filter(request: run_pb2.ListRunsRequest, task_id: TaskId | None) -> RunFilter:

@@ -105,7 +105,12 @@ def _present(connection: Connection, wanted: EventFilter, caller: Caller) -> tup
     if wanted.run_id is not None:
         run = reads.run(connection, wanted.run_id)
         return number, () if run is None else (run,)
-    active = RunFilter(states=tuple(sorted(RUN_ACTIVE)), task_id=wanted.task_id, visible_to=tasks_of(caller))
+    active = RunFilter(
+        states=tuple(sorted(RUN_ACTIVE)),
+        task_id=wanted.task_id,
+        matching=wanted.matching,
+        visible_to=tasks_of(caller),
+    )
     page = reads.list_runs(connection, wanted.project_id, active, PageRequest(page_size=MOST_PRESENT))
     return number, page.items
 
@@ -123,4 +128,5 @@ def _changes(connection: Connection, wanted: EventFilter, number: int, caller: C
     # What is gone cannot be judged any more: only who sees everything is told of it.
     moved = None if wanted.run_id is None else known.get(wanted.run_id) or reads.run(connection, wanted.run_id)
     unseen = frozenset[RunId]() if caller.principal.admin else frozenset(hidden)
+    unseen |= frozenset(known) - reads.matching_runs(connection, known, wanted.matching)
     return _Batch(events=events, runs=known, hidden=unseen, moved=moved)

@@ -23,7 +23,8 @@ from control_plane.cli.words import enum_word, run_title, short_id, state_word
 @command("watch", examples=("banksman run watch @last", "banksman run watch --task build -o jsonl"))
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("--task", metavar="NAME", default="", help="Runs of this task.", shell_complete=complete_tasks)
-def watch(inv: Invocation, run: str | None, task: str) -> int:
+@click.option("--filter", "text", default="", metavar="FILTER", help="Such as: tag : nightly AND runner = host1.")
+def watch(inv: Invocation, run: str | None, task: str, text: str) -> int:
     """Print the changes of a run or a project as they come.
 
     Of a run until it has ended; its state is the exit code.
@@ -32,9 +33,9 @@ def watch(inv: Invocation, run: str | None, task: str) -> int:
         # Pins @last and short ids to the run that they mean now.
         get = contract.run_pb2.GetRunRequest(run=run, project=inv.project)
         found = inv.client.call(inv.client.runs.GetRun, get, repeatable=True)
-        request = contract.run_pb2.WatchRunsRequest(project=found.project_id or inv.project, run=found.id)
+        request = contract.run_pb2.WatchRunsRequest(project=found.project_id or inv.project, run=found.id, filter=text)
     else:
-        request = contract.run_pb2.WatchRunsRequest(project=inv.project, task=task)
+        request = contract.run_pb2.WatchRunsRequest(project=inv.project, task=task, filter=text)
     printer = inv.printer
     for change in changes(inv, request):
         show(printer, change)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -96,6 +97,8 @@ class EventFilter:
     project_id: ProjectId
     run_id: RunId | None = None
     task_id: TaskId | None = None
+    # Of runs that match it when they are told.
+    matching: Filter = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +239,14 @@ def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, 
 def active_runs_of_task(connection: Connection, task_id: TaskId) -> tuple[RunId, ...]:
     """Oldest first."""
     return _ids(connection, select(RUNS.c.id).where(RUNS.c.task_id == task_id, text(ACTIVE_RUN)))
+
+
+def matching_runs(connection: Connection, run_ids: Collection[RunId], matching: Filter) -> frozenset[RunId]:
+    """Those of these runs that a filter matches now."""
+    if matching == EVERYTHING:
+        return frozenset(run_ids)
+    query = select(RUNS.c.id).where(RUNS.c.id.in_(run_ids), condition(matching, RUN_LEAVES))
+    return frozenset(RunId(row[0]) for row in connection.execute(query))
 
 
 def active_runs_matching(

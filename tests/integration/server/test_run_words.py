@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from datetime import timedelta
 
+import grpc
 import pytest
 from banksman.v1 import run_pb2
 from banksman.v1 import session_pb2 as pb
@@ -131,3 +132,34 @@ async def test_a_result_that_was_not_taken_says_why(server, doors):
         await stream.exited(key, exit_record(0, result_error="the result file is not JSON"))
         done = await doors.until(run, run_pb2.RUN_STATE_SUCCEEDED)
     assert (done.result_data, done.result_error) == ("", "the result file is not JSON")
+
+
+async def test_a_watch_by_a_filter_tells_of_those_that_match(server, doors):
+    others = [await doors.submit() for _ in range(2)]
+    wanted = await doors.submit(options=run_pb2.RunOptions(labels={"team": "web"}))
+    request = run_pb2.WatchRunsRequest(filter="label.team = web")
+    changes = doors.runs.WatchRuns(request, timeout=20)
+    present = await changes.read()
+    assert (present.run.id, present.HasField("event")) == (wanted.id, False)
+    for run in (others[0], wanted):
+        await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=run.id))
+    told = [await changes.read() for _ in range(2)]
+    assert {change.event.run_id for change in told} == {wanted.id}
+    changes.cancel()
+    await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=others[1].id))
+    late = await doors.submit(options=run_pb2.RunOptions(labels={"team": "web"}))
+    again = doors.runs.WatchRuns(
+        run_pb2.WatchRunsRequest(filter=request.filter, resume_token=told[0].resume_token), timeout=20
+    )
+    behind = [await again.read()]
+    while behind[-1].event.run_id != late.id:
+        behind.append(await again.read())
+    assert behind[0].event.number == told[1].event.number
+    assert {change.event.run_id for change in behind[:-1]} == {wanted.id}
+    again.cancel()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await doors.runs.WatchRuns(run_pb2.WatchRunsRequest(resume_token=told[0].resume_token), timeout=20).read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT, "a token is good for its own watch"
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await doors.runs.WatchRuns(run_pb2.WatchRunsRequest(filter="colour = blue"), timeout=20).read()
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

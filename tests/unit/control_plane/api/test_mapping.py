@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from control_plane.api import convert, mapping, records, session_messages
 from control_plane.api.mapping import Plan
 from control_plane.domain.errors import ErrorCode, InvalidArgument
-from control_plane.domain.session import ToRunner
+from control_plane.domain.session import AttemptEventReport, ToRunner
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RunSpec, Step
 from control_plane.domain.spec_rules import validate_spec
 
@@ -67,6 +67,8 @@ def _chosen(cls: type, words: dict) -> dict:
         words |= {"secret_ref": None}
     if cls is LossPolicy and words["never"]:
         words |= {"lost_after_s": None}
+    if cls is AttemptEventReport and words["step_ended"] is not None:
+        words |= {"progress": None}
     return words
 
 
