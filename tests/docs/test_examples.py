@@ -43,9 +43,9 @@ def examples(page: pathlib.Path) -> Iterator[Example]:
             yield Example(command=command, output=output, exit_code=int(code[1]) if code else 0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def instance() -> Iterator[dict[str, str]]:
-    """A server and a runner of this test's own; yields the environment in which the CLI finds them."""
+    """A server and a runner of this page's own, so that pages may come in any order; yields the environment in which the CLI finds them."""
     with tempfile.TemporaryDirectory(prefix="bnk-docs-") as directory:
         home = pathlib.Path(directory)
         env = {
