@@ -15,11 +15,12 @@ from control_plane.domain.concurrency import ConcurrencyLimit
 from control_plane.domain.principal import JoinToken, Principal, PrincipalKind, Token
 from control_plane.domain.project import Project, Retention
 from control_plane.domain.runner import CloneAlarm, Runner, RunnerAttempt
-from control_plane.domain.schedule import CatchUpPolicy, OverlapPolicy, Schedule, ScheduleDraft
+from control_plane.domain.schedule import CatchUpPolicy, Firing, OverlapPolicy, Schedule, ScheduleDraft
 from control_plane.domain.secret import Secret
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import NotificationSettings, ReportSettings, Task
 from control_plane.domain.variables import UnknownVariables, Variable
+from control_plane.lifecycle.backfills import Range
 
 VARIABLE = Plan(Variable, task_pb2.Variable)
 REPORT_SETTINGS = Plan(ReportSettings, task_pb2.ReportSettings)
@@ -81,19 +82,19 @@ class AskedSchedule:
     time_zone: str = "UTC"
     overlap: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy.SKIP
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    jitter_s: float = 0.0
+    max_catch_up: int = 0
+    pause_after_failures: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    paused: bool = False
+    pause_note: str = ""
 
     def draft(self) -> ScheduleDraft:
         """The same as lifecycle takes it."""
-        return ScheduleDraft(
-            name=self.name,
-            task=self.task_id,
-            cron=self.cron,
-            every_s=self.every_s,
-            once=self.once,
-            time_zone=self.time_zone,
-            overlap=self.overlap,
-            catch_up=self.catch_up,
-        )
+        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "task_id"}
+        return ScheduleDraft(**said, task=self.task_id)
 
 
 _ASKED = {each.name.removesuffix("_s") for each in fields(AskedSchedule)}
@@ -102,6 +103,8 @@ SCHEDULE_DRAFT = Plan(
     schedule_pb2.Schedule,
     absent=frozenset(schedule_pb2.Schedule.DESCRIPTOR.fields_by_name) - _ASKED,
 )
+FIRING = Plan(Firing, schedule_pb2.Firing)
+BACKFILL = Plan(Range, schedule_pb2.BackfillScheduleRequest, absent=frozenset({"project", "schedule"}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

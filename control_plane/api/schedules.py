@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from itertools import islice
+from zoneinfo import ZoneInfo
 
 from banksman.v1 import run_pb2, schedule_pb2, schedule_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
@@ -14,15 +17,23 @@ from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.masks import wanted_fields
 from control_plane.api.pages import page_answer, page_request
-from control_plane.api.records import SCHEDULE, SCHEDULE_DRAFT, AskedSchedule
+from control_plane.api.records import BACKFILL, FIRING, SCHEDULE, SCHEDULE_DRAFT, AskedSchedule
 from control_plane.auth.visibility import tasks_of
 from control_plane.domain.errors import FieldViolation, invalid_fields
-from control_plane.domain.schedule import PREVIEW_DEFAULT, PREVIEW_LARGEST, Schedule, Timed, preview, validate_when
-from control_plane.lifecycle import schedules
+from control_plane.domain.schedule import PREVIEW_DEFAULT, PREVIEW_LARGEST, Schedule, Timed, coming, preview
+from control_plane.domain.schedule_rules import validate_policies, validate_when
+from control_plane.lifecycle import backfills, schedules
 from control_plane.storage import reads
 
-WRITABLE = ("name", "cron", "every", "once", "time_zone", "overlap", "catch_up")
+_PLAIN = {
+    **{name: name for name in ("name", "time_zone", "overlap", "catch_up", "max_catch_up")},
+    "jitter": "jitter_s",
+    "pause_after_failures": "pause_after_failures",
+    "variables": "variables",
+}
+WINDOW = frozenset({"start_at", "end_at"})
 WHEN = frozenset({"cron", "every", "once"})
+WRITABLE = (*_PLAIN, *sorted(WHEN), *sorted(WINDOW))
 
 
 class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
@@ -94,11 +105,30 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
         count, now = _count(request), self._desk.house.clock.now()
         if request.HasField("schedule"):
             stored = await self._find(request.project, request.schedule)
-            return _preview(stored, anchor=stored.created_at, now=now, count=count)
+            return _preview(stored, islice(coming(stored, now), count))
         draft = decoded(SCHEDULE_DRAFT, request.draft, "draft").draft()
-        if violations := validate_when(draft, now=now, prefix="draft"):
+        if violations := (*validate_when(draft, now=now, prefix="draft"), *validate_policies(draft, "draft")):
             raise invalid_fields(*violations)
-        return _preview(draft, anchor=now, now=now, count=count)
+        return _preview(draft, preview(draft, anchor=draft.start_at or now, after=now, count=count))
+
+    async def BackfillSchedule(
+        self, request: schedule_pb2.BackfillScheduleRequest, context: Context
+    ) -> schedule_pb2.BackfillScheduleResponse:
+        asked = decoded(BACKFILL, request, "")
+        schedule = await self._own(request.project, request.schedule)
+        done = await backfills.backfill(self._desk.house, self._desk.caller(), schedule.id, asked)
+        answer = schedule_pb2.BackfillScheduleResponse(run_ids=done.run_ids, fired_before=done.fired_before)
+        for at in done.times:
+            answer.scheduled_times.add().FromDatetime(at)
+        return answer
+
+    async def ListFirings(
+        self, request: schedule_pb2.ListFiringsRequest, context: Context
+    ) -> schedule_pb2.ListFiringsResponse:
+        schedule = await self._find(request.project, request.schedule)
+        query = partial(reads.list_firings, schedule_id=schedule.id, request=page_request(request))
+        page = await self._desk.read(query)
+        return page_answer(schedule_pb2.ListFiringsResponse, "firings", page, FIRING.encode)
 
     async def _find(self, project: str, text: str) -> Schedule:
         return await self._desk.schedule(project, text)
@@ -107,10 +137,12 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
         return await self._desk.schedule(project, text, own=True)
 
 
-def _preview(timed: Timed, *, anchor: datetime, now: datetime, count: int) -> schedule_pb2.PreviewScheduleResponse:
+def _preview(timed: Timed, times: Iterable[datetime]) -> schedule_pb2.PreviewScheduleResponse:
     answer = schedule_pb2.PreviewScheduleResponse(time_zone=timed.time_zone)
-    for at in preview(timed, anchor=anchor, after=now, count=count):
+    zone = ZoneInfo(timed.time_zone)
+    for at in times:
         answer.fire_times.add().FromDatetime(at)
+        answer.local_times.append(at.astimezone(zone).isoformat())
     return answer
 
 
@@ -126,11 +158,11 @@ def _change(request: schedule_pb2.UpdateScheduleRequest) -> schedules.ScheduleCh
     wanted = wanted_fields(request.update_mask.paths, WRITABLE)
     asked: AskedSchedule = decoded(SCHEDULE_DRAFT, request.schedule, "schedule")
     when = schedules.When(cron=asked.cron, every_s=asked.every_s, once=asked.once)
+    said = {attribute: getattr(asked, attribute) for field, attribute in _PLAIN.items() if field in wanted}
     return schedules.ScheduleChange(
-        name=asked.name if "name" in wanted else None,
+        **said,
         when=when if wanted & WHEN else None,
-        time_zone=asked.time_zone if "time_zone" in wanted else None,
-        overlap=asked.overlap if "overlap" in wanted else None,
-        catch_up=asked.catch_up if "catch_up" in wanted else None,
+        window=schedules.Window(start_at=asked.start_at, end_at=asked.end_at) if wanted & WINDOW else None,
+        window_fields=wanted & WINDOW,
         etag=request.schedule.etag,
     )

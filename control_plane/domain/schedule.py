@@ -1,26 +1,18 @@
-"""A schedule: when a task runs by itself, which instants are due, and which of them were missed."""
+"""A schedule: when a task runs by itself, and which instants its rule has."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from hashlib import sha256
 from itertools import islice
 from typing import Protocol
-from zoneinfo import available_timezones
 
 from control_plane.domain import cron
-from control_plane.domain.errors import FieldViolation
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
 
-EVERY_SHORTEST_S = 1.0
-EVERY_LONGEST_S = 366 * 86_400.0
 PREVIEW_DEFAULT = 10
 PREVIEW_LARGEST = 100
-# An instant that fires later than this was missed; up to here it is merely late.
-LATE_AFTER_S = 60.0
-# Missed instants are counted up to here.
-MISSED_CAP = 200
 
 
 class OverlapPolicy(StrEnum):
@@ -28,13 +20,24 @@ class OverlapPolicy(StrEnum):
 
     SKIP = "SKIP"
     ALLOW = "ALLOW"
+    # The new run waits for its turn; with QUEUE_ONE at most one does.
+    QUEUE_ONE = "QUEUE_ONE"
+    QUEUE_ALL = "QUEUE_ALL"
+    # The active ones are cancelled, and the new run waits until they are over.
+    CANCEL_RUNNING = "CANCEL_RUNNING"
+
+    @property
+    def one_by_one(self) -> bool:
+        """A run of the schedule starts only when the earlier ones are over."""
+        return self in (OverlapPolicy.QUEUE_ONE, OverlapPolicy.QUEUE_ALL, OverlapPolicy.CANCEL_RUNNING)
 
 
 class CatchUpPolicy(StrEnum):
-    """What happens to instants that were missed: nothing, or one run for all of them."""
+    """What happens to instants that were missed: nothing, one run for all of them, or one for each of the newest."""
 
     SKIP = "SKIP"
     ONE = "ONE"
+    ALL = "ALL"
 
 
 class FiringOrigin(StrEnum):
@@ -56,6 +59,10 @@ class Timed(Protocol):
     def once(self) -> datetime | None: ...
     @property
     def time_zone(self) -> str: ...
+    @property
+    def start_at(self) -> datetime | None: ...
+    @property
+    def end_at(self) -> datetime | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +77,24 @@ class ScheduleDraft:
     time_zone: str = "UTC"
     overlap: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy.SKIP
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    jitter_s: float = 0.0
+    # With ALL; 0: as many as may be.
+    max_catch_up: int = 0
+    # 0: never.
+    pause_after_failures: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
+    paused: bool = False
+    pause_note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """One schedule as stored. `next_fire_at` is None when it is paused or has no further instant."""
+    """One schedule as stored. `next_fire_at` is None when it is paused or has no further instant.
+
+    It says when the schedule fires: its jitter later than the instant that is meant.
+    """
 
     id: ScheduleId
     project_id: ProjectId
@@ -87,8 +107,22 @@ class Schedule:
     time_zone: str = "UTC"
     overlap: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy.SKIP
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+    jitter_s: float = 0.0
+    # With ALL; 0: as many as may be.
+    max_catch_up: int = 0
+    # 0: never.
+    pause_after_failures: int = 0
+    variables: Mapping[str, str] = field(default_factory=dict)
     paused: bool = False
     pause_note: str = ""
+    # How often the wall clock was set back so far that `every` began to count anew, a microsecond later each time.
+    phase_us: int = 0
+    # Runs in a row that did not succeed.
+    failures: int = 0
+    # Which instants up to here have fired is no longer known.
+    forgotten_to: datetime | None = None
     next_fire_at: datetime | None = None
     last_fired_at: datetime | None = None
     last_run_id: RunId | None = None
@@ -97,55 +131,49 @@ class Schedule:
     updated_at: datetime
     etag: str
 
+    @property
+    def anchor(self) -> datetime:
+        """What `every` counts from."""
+        return (self.start_at or self.created_at) + timedelta(microseconds=self.phase_us)
+
+    @property
+    def offset(self) -> timedelta:
+        """How late it always is: a part of its jitter that only its id decides."""
+        jitter_us = round(self.jitter_s * 1_000_000)
+        return timedelta(microseconds=int.from_bytes(sha256(self.id.encode()).digest()[:8]) % (jitter_us + 1))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FiringPlan:
-    """What to do about a schedule now: the instant to fire (None: none), how many were missed, and the next one.
+class Firing:
+    """One instant of a schedule that was taken: by a run, or `missed` instants from it on were passed over."""
 
-    `next_fire_at` may already be due: firing goes on with it. `missed` stops counting at MISSED_CAP.
-    """
-
-    fire_at: datetime | None
+    origin: FiringOrigin
+    scheduled_time: datetime
+    run_id: RunId | None
     missed: int
-    missed_from: datetime | None
-    next_fire_at: datetime | None
-
-
-@cache
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def validate_when(timed: Timed, *, now: datetime, prefix: str = "schedule") -> tuple[FieldViolation, ...]:
-    """Everything that is wrong with a schedule's cron, every, once and time zone."""
-    found: list[FieldViolation] = []
-
-    def wrong(field: str, description: str) -> None:
-        found.append(FieldViolation(field=f"{prefix}.{field}", description=description))
-
-    if sum((bool(timed.cron), timed.every_s is not None, timed.once is not None)) != 1:
-        wrong("when", "exactly one of cron, every and once must be given")
-    if timed.cron:
-        try:
-            cron.check(timed.cron)
-        except cron.CronError as error:
-            wrong("cron", str(error))
-    if timed.every_s is not None and not EVERY_SHORTEST_S <= timed.every_s <= EVERY_LONGEST_S:
-        wrong("every", f"it must be from {EVERY_SHORTEST_S:g} s to {EVERY_LONGEST_S / 86_400:g} days")
-    if timed.once is not None and timed.once <= now:
-        wrong("once", "it lies in the past")
-    if timed.time_zone not in _zones():
-        wrong("time_zone", f"{timed.time_zone[:64]!r} is not an IANA time zone, such as Europe/Berlin")
-    return tuple(found)
+    created_at: datetime
 
 
 def fire_times(timed: Timed, *, anchor: datetime, after: datetime) -> Iterator[datetime]:
-    """The instants (UTC) behind `after`, in order. `every` counts from `anchor`, the schedule's birth."""
+    """The instants (UTC) behind `after` and inside the window, in order.
+
+    `every` counts from `anchor`, back too: the window's start, which is its first instant, or the schedule's birth.
+    """
+    start_at, end_at = timed.start_at, timed.end_at
+    if start_at is not None:
+        after = max(after, start_at - timedelta(microseconds=1))
+    for instant in _unbounded(timed, anchor, after):
+        if end_at is not None and instant >= end_at:
+            return
+        yield instant
+
+
+def _unbounded(timed: Timed, anchor: datetime, after: datetime) -> Iterator[datetime]:
     if timed.cron:
         yield from cron.fire_times(timed.cron, after, timed.time_zone)
     elif timed.every_s is not None:
         step = timedelta(seconds=timed.every_s)
-        number = max(1, (after - anchor) // step + 1)
+        number = (after - anchor) // step + 1
         while True:
             yield (anchor + number * step).astimezone(UTC)
             number += 1
@@ -153,65 +181,26 @@ def fire_times(timed: Timed, *, anchor: datetime, after: datetime) -> Iterator[d
         yield timed.once.astimezone(UTC)
 
 
+def instants(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """The instants of a stored schedule behind `after`."""
+    return fire_times(schedule, anchor=schedule.anchor, after=after)
+
+
 def next_fire_at(schedule: Schedule, after: datetime) -> datetime | None:
-    """The first instant behind `after`, whether the schedule is paused or not; None when there is none."""
-    return next(fire_times(schedule, anchor=schedule.created_at, after=after), None)
+    """When it fires first behind `after`, whether it is paused or not; None when it never does."""
+    return next(coming(schedule, after), None)
+
+
+def coming(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """When it fires behind `after`: its instants, each late by its jitter. None of them is older than itself."""
+    offset = schedule.offset
+    oldest = after - offset
+    if after >= schedule.created_at:
+        oldest = max(oldest, schedule.created_at)
+    for instant in instants(schedule, oldest):
+        yield instant + offset
 
 
 def preview(timed: Timed, *, anchor: datetime, after: datetime, count: int = PREVIEW_DEFAULT) -> tuple[datetime, ...]:
     """The next `count` instants behind `after`."""
     return tuple(islice(fire_times(timed, anchor=anchor, after=after), count))
-
-
-def plan_firing(schedule: Schedule, now: datetime, *, late_after_s: float = LATE_AFTER_S) -> FiringPlan:
-    """Decide about the stored next_fire_at when it is due: on time, merely late, or missed.
-
-    Instants older than `late_after_s` were missed: SKIP passes over them, ONE fires the newest of them for all.
-    What is merely late fires one by one, whatever the policy.
-    """
-    due = schedule.next_fire_at
-    if due is None or due > now or schedule.paused:
-        return FiringPlan(fire_at=None, missed=0, missed_from=None, next_fire_at=due)
-    cutoff = now - timedelta(seconds=late_after_s)
-    if due >= cutoff:
-        return FiringPlan(fire_at=due, missed=0, missed_from=None, next_fire_at=next_fire_at(schedule, due))
-    missed = _count_missed(schedule, due, cutoff)
-    following = next_fire_at(schedule, cutoff - timedelta(microseconds=1))
-    if schedule.catch_up is CatchUpPolicy.ONE:
-        newest = _newest_before(schedule, due, cutoff)
-        return FiringPlan(fire_at=newest, missed=missed - 1, missed_from=due, next_fire_at=following)
-    if following is None or following > now:
-        return FiringPlan(fire_at=None, missed=missed, missed_from=due, next_fire_at=following)
-    behind = next_fire_at(schedule, following)
-    return FiringPlan(fire_at=following, missed=missed, missed_from=due, next_fire_at=behind)
-
-
-def _count_missed(schedule: Schedule, due: datetime, cutoff: datetime) -> int:
-    """How many instants lie in [due, cutoff), at most MISSED_CAP."""
-    later = fire_times(schedule, anchor=schedule.created_at, after=due)
-    count = 1
-    for instant in islice(later, MISSED_CAP - 1):
-        if instant >= cutoff:
-            break
-        count += 1
-    return count
-
-
-def _newest_before(schedule: Schedule, due: datetime, cutoff: datetime) -> datetime:
-    """The last instant in [due, cutoff): looked for in windows that grow, so that a long absence costs little."""
-    window = timedelta(minutes=2)
-    while cutoff - window > due:
-        newest = None
-        for instant in fire_times(schedule, anchor=schedule.created_at, after=cutoff - window):
-            if instant >= cutoff:
-                break
-            newest = instant
-        if newest is not None:
-            return newest
-        window *= 4
-    newest = due
-    for instant in fire_times(schedule, anchor=schedule.created_at, after=due):
-        if instant >= cutoff:
-            break
-        newest = instant
-    return newest

@@ -8,15 +8,18 @@ from functools import partial
 
 from control_plane.domain.case import Case
 from control_plane.domain.errors import BanksmanError, ErrorCode, NotFound
+from control_plane.domain.firings import plan_firing
 from control_plane.domain.ids import PrincipalId, RunId, ScheduleId
 from control_plane.domain.principal import Caller, PrincipalKind
 from control_plane.domain.reason import Reason
-from control_plane.domain.run import Run, TriggerType
-from control_plane.domain.schedule import FiringOrigin, OverlapPolicy, Schedule, plan_firing
+from control_plane.domain.run import Run, RunState, TriggerType
+from control_plane.domain.schedule import FiringOrigin, OverlapPolicy, Schedule
+from control_plane.domain.stops import CancelOrder
 from control_plane.domain.task import Task
 from control_plane.lifecycle.births import Birth, born, require_launcher
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.requests import once, refuse, request_id_violations, require_saved
+from control_plane.lifecycle.runs import cancel_in
 from control_plane.lifecycle.variables import Given, Values, resolve
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -24,16 +27,32 @@ from control_plane.storage.database import Connection
 TOPIC = "schedules"
 
 
+# So many active runs at most are cancelled by the verb that fires.
+CANCELS_A_VERB = 50
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Fired:
-    """The run of a firing; no case: an earlier request made it. No run: nothing was to fire."""
+class Fired:
+    """The run of a firing, and every case that it moved; none: an earlier request made it. No run: nothing fired."""
 
     run: Run | None
-    case: Case | None = None
+    cases: tuple[Case, ...] = ()
 
     @property
     def id(self) -> str:
         return "" if self.run is None else self.run.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instant:
+    """What is to fire: which instant, why, by whom."""
+
+    origin: FiringOrigin
+    scheduled_time: datetime
+    trigger_type: TriggerType
+    created_by: PrincipalId
+    overlap: OverlapPolicy
+    actor: str = ""
 
 
 async def fire(house: House, schedule_id: ScheduleId, scheduled_time: datetime, origin: FiringOrigin) -> Run | None:
@@ -41,8 +60,9 @@ async def fire(house: House, schedule_id: ScheduleId, scheduled_time: datetime, 
 
     The run is born QUEUED, or SKIPPED: an earlier run of the schedule is active, or its task is not.
     """
+    await _make_room(house, schedule_id)
     body = partial(_fire, house, schedule_id, scheduled_time, origin)
-    fired: _Fired = await house.database.write(body, name="schedules.fire", after=partial(_tell, house))
+    fired: Fired = await house.database.write(body, name="schedules.fire", after=partial(_tell, house))
     return fired.run
 
 
@@ -52,31 +72,62 @@ async def trigger(house: House, caller: Caller, schedule_id: ScheduleId) -> Run:
     Raises NotFound SCHEDULE_NOT_FOUND, AlreadyExists REQUEST_ID_REUSED.
     """
     refuse(*request_id_violations(caller))
+    await _make_room(house, schedule_id)
     body = partial(_trigger_once, house, caller, schedule_id)
-    fired: _Fired = await house.database.write(body, name="schedules.trigger", after=partial(_tell, house))
+    fired: Fired = await house.database.write(body, name="schedules.trigger", after=partial(_tell, house))
     if fired.run is None:
         raise ValueError("a trigger always makes a run")
     return fired.run
 
 
-def _tell(house: House, fired: _Fired) -> None:
-    if fired.case is not None:
-        house.told((fired.case,))
+def _tell(house: House, fired: Fired) -> None:
+    house.told(fired.cases)
     house.watch.notify(TOPIC)
+
+
+async def _make_room(house: House, schedule_id: ScheduleId) -> None:
+    """Of very many active runs that a firing cancels, some are cancelled before it: a verb is short."""
+
+    def body(connection: Connection) -> tuple[Case, ...]:
+        schedule = reads.schedule(connection, schedule_id)
+        if schedule is None or schedule.overlap is not OverlapPolicy.CANCEL_RUNNING:
+            return ()
+        return _supersede(house, connection, schedule, leave=CANCELS_A_VERB)
+
+    schedule = await house.database.read(partial(reads.schedule, schedule_id=schedule_id))
+    if schedule is not None and schedule.overlap is OverlapPolicy.CANCEL_RUNNING:
+        while await house.database.write(body, name="schedules.make_room", after=house.told):
+            pass
+
+
+def _supersede(house: House, connection: Connection, schedule: Schedule, *, leave: int = 0) -> tuple[Case, ...]:
+    """Cancel the oldest active runs, as long as more than `leave` are active and not cancelled yet."""
+    active = [reads.run(connection, run_id) for run_id in reads.active_runs_of_schedule(connection, schedule.id)]
+    running = [run.id for run in active if run is not None and run.state is not RunState.CANCELLING]
+    oldest = running[: max(0, min(len(running) - leave, CANCELS_A_VERB))]
+    order = CancelOrder(reason=Reason.SUPERSEDED, note=f"Schedule {schedule.name} fired again.")
+    return tuple(cancel_in(house, connection, run_id, order) for run_id in oldest)
 
 
 def _fire(
     house: House, schedule_id: ScheduleId, scheduled_time: datetime, origin: FiringOrigin, connection: Connection
-) -> _Fired:
+) -> Fired:
     old = reads.schedule(connection, schedule_id)
     if old is None or old.paused:
-        return _Fired(run=None)
+        return Fired(run=None)
     if origin is FiringOrigin.SCHEDULE:
-        return _Fired(run=None) if old.next_fire_at != scheduled_time else _fire_due(house, connection, old)
-    return _made(house, connection, old, origin, scheduled_time, TriggerType.BACKFILL, old.created_by)
+        return Fired(run=None) if old.next_fire_at != scheduled_time else _fire_due(house, connection, old)
+    instant = Instant(
+        origin=origin,
+        scheduled_time=scheduled_time,
+        trigger_type=TriggerType.BACKFILL,
+        created_by=old.created_by,
+        overlap=old.overlap,
+    )
+    return _made(house, connection, old, instant)
 
 
-def _fire_due(house: House, connection: Connection, old: Schedule) -> _Fired:
+def _fire_due(house: House, connection: Connection, old: Schedule) -> Fired:
     """What is due by the stored next instant: fired, or passed over, and the next one stored."""
     now = house.clock.now()
     plan = plan_firing(old, now)
@@ -90,27 +141,40 @@ def _fire_due(house: House, connection: Connection, old: Schedule) -> _Fired:
             at=now,
             missed=plan.missed,
         )
-    fired = _Fired(run=None)
+    fired = Fired(run=None)
     if plan.fire_at is not None:
-        scheduled = (FiringOrigin.SCHEDULE, plan.fire_at, TriggerType.SCHEDULED, old.created_by)
-        fired = _made(house, connection, old, *scheduled)
+        instant = Instant(
+            origin=FiringOrigin.SCHEDULE,
+            scheduled_time=plan.fire_at,
+            trigger_type=TriggerType.SCHEDULED,
+            created_by=old.created_by,
+            overlap=old.overlap,
+        )
+        fired = _made(house, connection, old, instant)
     _save(connection, old, fired.run, replace(old, next_fire_at=plan.next_fire_at), now)
     return fired
 
 
-def _trigger_once(house: House, caller: Caller, schedule_id: ScheduleId, connection: Connection) -> _Fired:
-    def known(run_id: str) -> _Fired | None:
+def _trigger_once(house: House, caller: Caller, schedule_id: ScheduleId, connection: Connection) -> Fired:
+    def known(run_id: str) -> Fired | None:
         run = reads.run(connection, RunId(run_id))
-        return None if run is None else _Fired(run=run)
+        return None if run is None else Fired(run=run)
 
-    def fresh() -> _Fired:
+    def fresh() -> Fired:
         old = reads.schedule(connection, schedule_id)
         if old is None:
             raise NotFound(ErrorCode.SCHEDULE_NOT_FOUND)
         kind = TriggerType.API if caller.principal.kind is PrincipalKind.SERVICE else TriggerType.MANUAL
         now = house.clock.now()
-        by_hand = (FiringOrigin.MANUAL, now, kind, caller.principal.id)
-        fired = _made(house, connection, old, *by_hand, actor=caller.principal.name)
+        by_hand = Instant(
+            origin=FiringOrigin.MANUAL,
+            scheduled_time=now,
+            trigger_type=kind,
+            created_by=caller.principal.id,
+            overlap=old.overlap,
+            actor=caller.principal.name,
+        )
+        fired = _made(house, connection, old, by_hand)
         _save(connection, old, fired.run, old, now)
         return fired
 
@@ -119,62 +183,73 @@ def _trigger_once(house: House, caller: Caller, schedule_id: ScheduleId, connect
     return once(connection, caller, "TriggerSchedule", schedule_id, now=now, kept_s=kept_s, load=known, make=fresh)
 
 
-def _made(
-    house: House,
-    connection: Connection,
-    schedule: Schedule,
-    origin: FiringOrigin,
-    scheduled_time: datetime,
-    kind: TriggerType,
-    created_by: PrincipalId,
-    *,
-    actor: str = "",
-) -> _Fired:
-    """The run of one instant, unless the instant was taken before (two triggers in one microsecond share a run)."""
+def _made(house: House, connection: Connection, schedule: Schedule, instant: Instant) -> Fired:
+    """The run of one instant, or the one that the instant made before."""
     task = reads.task(connection, schedule.task_id)
     if task is None:
-        return _Fired(run=None)
-    now = house.clock.now()
+        return Fired(run=None)
     taken = not writes.insert_firing(
-        connection, schedule, origin=origin, scheduled_time=scheduled_time, created_by=created_by, at=now
+        connection,
+        schedule,
+        origin=instant.origin,
+        scheduled_time=instant.scheduled_time,
+        created_by=instant.created_by,
+        at=house.clock.now(),
     )
     if taken:
-        made = reads.run_of_firing(connection, schedule.id, origin, scheduled_time)
-        return _Fired(run=None if made is None else reads.run(connection, made))
+        made = reads.run_of_firing(connection, schedule.id, instant.scheduled_time)
+        return Fired(run=None if made is None else reads.run(connection, made))
+    return take(house, connection, schedule, task, instant)
+
+
+def take(house: House, connection: Connection, schedule: Schedule, task: Task, instant: Instant) -> Fired:
+    """The run of an instant whose key is stored already: QUEUED, or SKIPPED with the reason."""
     frozen = house.specs.frozen(connection, task.spec_sha256)
     values, note = Values(), ""
-    skip = _skip(connection, schedule, task)
+    skip = None if task.active and task.deleted_at is None else Reason.TASK_INACTIVE
     if skip is None:
         try:
             require_launcher(frozen.spec)
-            values = resolve(connection, schedule.project_id, frozen.spec, Given(), task)
+            values = resolve(connection, schedule.project_id, frozen.spec, given(schedule), task)
         except BanksmanError as refused:
             # Nobody hears an answer: the firing says itself why nothing ran.
             skip, note = Reason.TASK_INACTIVE, f"The task cannot run by itself: {refused.message}"
+    active: tuple[RunId, ...] = ()
+    superseded: tuple[Case, ...] = ()
+    if skip is None:
+        active = reads.active_runs_of_schedule(connection, schedule.id)
+        skip = _overlapping(instant.overlap, len(active))
+        if instant.overlap is OverlapPolicy.CANCEL_RUNNING:
+            superseded = _supersede(house, connection, schedule)
     birth = Birth(
         project_id=schedule.project_id,
         frozen=frozen,
         task=task,
-        trigger_type=kind,
-        created_by=created_by,
-        actor=actor,
+        trigger_type=instant.trigger_type,
+        created_by=instant.created_by,
+        actor=instant.actor,
         schedule_id=schedule.id,
-        scheduled_time=scheduled_time,
+        scheduled_time=instant.scheduled_time,
         skip=skip,
         skip_note=note,
         values=values,
     )
     case = born(house, connection, birth)
-    writes.link_firing(connection, schedule.id, origin, scheduled_time, case.run.id)
-    return _Fired(run=case.run, case=case)
+    if skip is None and active and instant.overlap.one_by_one:
+        writes.insert_turn(connection, case.run.id)
+    writes.link_firing(connection, schedule.id, instant.origin, instant.scheduled_time, case.run.id)
+    return Fired(run=case.run, cases=(*superseded, case))
 
 
-def _skip(connection: Connection, schedule: Schedule, task: Task) -> Reason | None:
-    if not task.active or task.deleted_at is not None:
-        return Reason.TASK_INACTIVE
-    if schedule.overlap is OverlapPolicy.SKIP and reads.active_runs_of_schedule(connection, schedule.id):
-        return Reason.OVERLAP
-    return None
+def given(schedule: Schedule) -> Given:
+    """The values that a schedule brings."""
+    return Given(values=schedule.variables, path="schedule.variables")
+
+
+def _overlapping(policy: OverlapPolicy, active: int) -> Reason | None:
+    """Why an instant does not fire while so many runs of its schedule are active; None: it does."""
+    most = {OverlapPolicy.SKIP: 0, OverlapPolicy.QUEUE_ONE: 1}.get(policy)
+    return Reason.OVERLAP if most is not None and active > most else None
 
 
 def _save(connection: Connection, old: Schedule, run: Run | None, new: Schedule, now: datetime) -> None:

@@ -23,6 +23,7 @@ from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.spec_rules import with_defaults
 from control_plane.domain.timing import Timing
+from control_plane.lifecycle.outcomes import count_outcome
 from control_plane.domain.turns import Turns
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection, Database
@@ -158,7 +159,9 @@ def _topics(case: Case) -> set[str]:
     attempt = case.attempt
     if attempt is not None:
         topics |= {f"runner:{attempt.runner_id}", f"log:{attempt.run_id}:{attempt.lease_epoch}"}
-    if case.run.state is RunState.QUEUED or (attempt is not None and not attempt.is_live):
+    # Also the next run of its schedule may wait for it.
+    over = case.run.schedule_id is not None and not case.run.is_active
+    if case.run.state is RunState.QUEUED or over or (attempt is not None and not attempt.is_live):
         topics.add("queue")
     return topics
 
@@ -201,6 +204,8 @@ def store(conn: Connection, before: Case, after: Case) -> Case:
     if not saved:
         raise Aborted(ErrorCode.CONCURRENT_CHANGE, f"Run {before.run.id} was changed at the same moment.")
     writes.append_events(conn, after.events)
+    if after.run.schedule_id is not None and before.run.is_active and not after.run.is_active:
+        count_outcome(conn, after.run)
     if after.run.variables and after.run.settled_at is not None and before.run.settled_at is None:
         writes.delete_run_secrets(conn, after.run.id)
     if after.run.rejected_count > limits.REJECTED_ROWS_KEPT and after.run.rejected_count > before.run.rejected_count:

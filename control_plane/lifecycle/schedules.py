@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 from control_plane.domain import limits
 from control_plane.domain.errors import (
@@ -23,10 +25,13 @@ from control_plane.domain.schedule import (
     Schedule,
     ScheduleDraft,
     next_fire_at,
-    validate_when,
 )
+from control_plane.domain.schedule_rules import validate_policies, validate_when
+from control_plane.domain.task import Task
 from control_plane.lifecycle.firings import fire, trigger
+from control_plane.lifecycle import notices
 from control_plane.lifecycle.house import House
+from control_plane.lifecycle.notices import keep_pause
 from control_plane.lifecycle.requests import (
     FIRST_ETAG,
     check_etag,
@@ -36,12 +41,14 @@ from control_plane.lifecycle.requests import (
     request_id_violations,
     require_saved,
 )
+from control_plane.lifecycle.variables import Given, given_violations, resolve
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
 __all__ = ["ScheduleChange", "When", "create", "delete", "fire", "pause", "resume", "trigger", "update"]
 
 TOPIC = "schedules"
+_TIMES = ("cron", "every_s", "once", "time_zone", "start_at", "end_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +61,14 @@ class When:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """None: open on that side."""
+
+    start_at: datetime | None = None
+    end_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleChange:
     """None leaves a field as it is; an empty etag does not guard the change."""
 
@@ -62,17 +77,25 @@ class ScheduleChange:
     time_zone: str | None = None
     overlap: OverlapPolicy | None = None
     catch_up: CatchUpPolicy | None = None
+    max_catch_up: int | None = None
+    jitter_s: float | None = None
+    # Of a window only what stands in `window_fields` changes.
+    window: Window | None = None
+    window_fields: frozenset[str] = frozenset()
+    pause_after_failures: int | None = None
+    variables: Mapping[str, str] | None = None
     etag: str = ""
 
 
 async def create(house: House, caller: Caller, project_id: ProjectId, draft: ScheduleDraft) -> Schedule:
     """Raises InvalidArgument with every offending field, NotFound TASK_NOT_FOUND, AlreadyExists."""
-    refuse(
-        *check_name(draft.name, "schedule.name"),
-        *_task_violations(draft.task),
-        *validate_when(draft, now=house.clock.now()),
-        *request_id_violations(caller),
-    )
+    wrong = (*check_name(draft.name, "schedule.name"), *_task_violations(draft.task), *_rules(house, draft, "schedule"))
+    refuse(*request_id_violations(caller))
+
+    def fresh(connection: Connection) -> Schedule:
+        task = reads.find_task(connection, project_id, draft.task) if draft.task else None
+        refuse(*wrong, *(() if task is None else given_violations(_given(draft), task)))
+        return insert_in(house, connection, caller, project_id, draft)
 
     def body(connection: Connection) -> Schedule:
         return once(
@@ -83,7 +106,7 @@ async def create(house: House, caller: Caller, project_id: ProjectId, draft: Sch
             now=house.clock.now(),
             kept_s=house.timing.request_id_kept_s,
             load=lambda known: reads.schedule(connection, ScheduleId(known)),
-            make=lambda: insert_in(house, connection, caller, project_id, draft),
+            make=lambda: fresh(connection),
         )
 
     return await house.database.write(body, name="schedules.create", after=partial(_tell, house))
@@ -111,9 +134,15 @@ async def pause(house: House, schedule_id: ScheduleId, note: str = "") -> Schedu
 
     def body(connection: Connection) -> Schedule:
         old = _load(connection, schedule_id)
-        return _save(house, connection, old, replace(old, paused=True, pause_note=note, next_fire_at=None))
+        new = _save(house, connection, old, replace(old, paused=True, pause_note=note, next_fire_at=None))
+        if not old.paused:
+            keep_pause(connection, new, new.updated_at)
+        return new
 
-    return await house.database.write(body, name="schedules.pause", after=partial(_tell, house))
+    def after(_: Schedule) -> None:
+        house.watch.notify(TOPIC, notices.TOPIC)
+
+    return await house.database.write(body, name="schedules.pause", after=after)
 
 
 async def resume(house: House, schedule_id: ScheduleId) -> Schedule:
@@ -129,7 +158,8 @@ async def resume(house: House, schedule_id: ScheduleId) -> Schedule:
         following = next_fire_at(old, after=house.clock.now())
         if following is None:
             raise FailedPrecondition(ErrorCode.SCHEDULE_ENDED)
-        return _save(house, connection, old, replace(old, paused=False, pause_note="", next_fire_at=following))
+        new = replace(old, paused=False, pause_note="", failures=0, next_fire_at=following)
+        return _save(house, connection, old, new)
 
     return await house.database.write(body, name="schedules.resume", after=partial(_tell, house))
 
@@ -138,9 +168,18 @@ def _tell(house: House, _: Schedule) -> None:
     house.watch.notify(TOPIC)
 
 
-def draft_violations(house: House, draft: ScheduleDraft, path: str) -> tuple[FieldViolation, ...]:
-    """Everything that is wrong with a new schedule but its task."""
-    return (*check_name(draft.name, f"{path}.name"), *validate_when(draft, now=house.clock.now(), prefix=path))
+def draft_violations(house: House, draft: ScheduleDraft, path: str, task: Task) -> tuple[FieldViolation, ...]:
+    """Everything that is wrong with a new schedule of a task that comes with it."""
+    given = _given(draft, path)
+    return (*check_name(draft.name, f"{path}.name"), *_rules(house, draft, path), *given_violations(given, task))
+
+
+def _rules(house: House, draft: ScheduleDraft, path: str) -> tuple[FieldViolation, ...]:
+    return (*validate_when(draft, now=house.clock.now(), prefix=path), *validate_policies(draft, path))
+
+
+def _given(schedule: Schedule | ScheduleDraft, path: str = "schedule") -> Given:
+    return Given(values=schedule.variables, path=f"{path}.variables")
 
 
 def insert_in(
@@ -148,29 +187,26 @@ def insert_in(
 ) -> Schedule:
     """A new schedule inside a transaction of the caller's, who wakes TOPIC after the commit; it is checked already.
 
-    Raises NotFound TASK_NOT_FOUND, AlreadyExists NAME_TAKEN.
+    Raises NotFound TASK_NOT_FOUND, AlreadyExists NAME_TAKEN, InvalidArgument for values that no run can have.
     """
     task = reads.the_task(connection, project_id, draft.task)
     _refuse_taken(connection, project_id, draft.name)
     now = house.clock.now()
+    said = {each.name: getattr(draft, each.name) for each in fields(ScheduleDraft) if each.name != "task"}
     schedule = Schedule(
+        **said | {"variables": dict(draft.variables)},
         id=ScheduleId(house.clock.new_id()),
         project_id=project_id,
-        name=draft.name,
         task_id=task.id,
         task_name=task.name,
-        cron=draft.cron,
-        every_s=draft.every_s,
-        once=draft.once,
-        time_zone=draft.time_zone,
-        overlap=draft.overlap,
-        catch_up=draft.catch_up,
         created_by=caller.principal.id,
         created_at=now,
         updated_at=now,
         etag=FIRST_ETAG,
     )
-    schedule = replace(schedule, next_fire_at=next_fire_at(schedule, after=now))
+    _check_values(house, connection, schedule, task)
+    if not schedule.paused:
+        schedule = replace(schedule, next_fire_at=next_fire_at(schedule, after=now))
     writes.insert_schedule(connection, schedule)
     return schedule
 
@@ -178,24 +214,44 @@ def insert_in(
 def _update(house: House, schedule_id: ScheduleId, change: ScheduleChange, connection: Connection) -> Schedule:
     old = _load(connection, schedule_id, change.etag)
     now = house.clock.now()
-    when = change.when or When(cron=old.cron, every_s=old.every_s, once=old.once)
-    new = replace(
-        old,
-        name=old.name if change.name is None else change.name,
-        cron=when.cron,
-        every_s=when.every_s,
-        once=when.once,
-        time_zone=old.time_zone if change.time_zone is None else change.time_zone,
-        overlap=old.overlap if change.overlap is None else change.overlap,
-        catch_up=old.catch_up if change.catch_up is None else change.catch_up,
+    new = _changed(old, change)
+    moved = any(getattr(new, name) != getattr(old, name) for name in _TIMES)
+    task = reads.task(connection, old.task_id)
+    given = change.variables is not None and task is not None
+    refuse(
+        *check_name(new.name, "schedule.name"),
+        *(validate_when(new, now=now) if moved else ()),
+        *validate_policies(new),
+        *(given_violations(_given(new), task) if given and task is not None else ()),
     )
-    moved = (new.cron, new.every_s, new.once, new.time_zone) != (old.cron, old.every_s, old.once, old.time_zone)
-    refuse(*check_name(new.name, "schedule.name"), *(validate_when(new, now=now) if moved else ()))
+    if given and task is not None:
+        _check_values(house, connection, new, task)
     if new.name != old.name:
         _refuse_taken(connection, old.project_id, new.name)
     if moved and not new.paused:
         new = replace(new, next_fire_at=next_fire_at(new, after=now))
+    elif new.next_fire_at is not None:
+        # The instant that is meant stays; only its delay is another.
+        new = replace(new, next_fire_at=new.next_fire_at - old.offset + new.offset)
     return _save(house, connection, old, new)
+
+
+def _changed(old: Schedule, change: ScheduleChange) -> Schedule:
+    plain = ("name", "time_zone", "overlap", "catch_up", "max_catch_up", "jitter_s", "pause_after_failures")
+    said: dict[str, Any] = {name: getattr(change, name) for name in plain if getattr(change, name) is not None}
+    if change.when is not None:
+        said |= {"cron": change.when.cron, "every_s": change.when.every_s, "once": change.when.once}
+    if change.window is not None:
+        said |= {name: getattr(change.window, name) for name in change.window_fields}
+    if change.variables is not None:
+        said["variables"] = dict(change.variables)
+    return replace(old, **said)
+
+
+def _check_values(house: House, connection: Connection, schedule: Schedule, task: Task) -> None:
+    """A run gets the values or is skipped for ever: what no run can have is refused at once."""
+    spec = house.spec(connection, task.spec_sha256)
+    resolve(connection, schedule.project_id, spec, _given(schedule), task)
 
 
 def _save(house: House, connection: Connection, old: Schedule, new: Schedule) -> Schedule:

@@ -115,7 +115,7 @@ async def create(house: House, caller: Caller, new: NewTask, found: tuple[FieldV
         *check_task(draft),
         *_spec_violations(house, new.spec),
         *check_template(draft, new.spec),
-        *_schedule_violations(house, drafts),
+        *_schedule_violations(house, drafts, draft),
         *request_id_violations(caller),
     )
     spec = _encoded(house, new.spec)
@@ -193,11 +193,11 @@ def _named(new: NewTask) -> tuple[ScheduleDraft, ...]:
     )
 
 
-def _schedule_violations(house: House, drafts: tuple[ScheduleDraft, ...]) -> Iterator[FieldViolation]:
+def _schedule_violations(house: House, drafts: tuple[ScheduleDraft, ...], task: Task) -> Iterator[FieldViolation]:
     if len(drafts) > limits.SCHEDULES_A_TASK:
         yield violation("task.schedules", f"at most {limits.SCHEDULES_A_TASK}, are {len(drafts)}")
     for index, draft in enumerate(drafts[: limits.SCHEDULES_A_TASK]):
-        yield from schedules.draft_violations(house, draft, f"task.schedules[{index}]")
+        yield from schedules.draft_violations(house, draft, f"task.schedules[{index}]", task)
 
 
 def _insert(

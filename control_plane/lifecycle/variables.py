@@ -78,6 +78,19 @@ def resolve(
     return Values(stored=tuple(found), sensitive=sensitive)
 
 
+def given_violations(given: Given, task: Task) -> tuple[FieldViolation, ...]:
+    """What is wrong with values that are kept in clear until runs of the task get them."""
+    secret = {each.name for each in task.variables if each.is_sensitive}
+    return (
+        *check_given(given.values, set(), given.path),
+        *_fitting(task.variables, given),
+        *(
+            violation(f"{given.path}[{name}]", "the task keeps it secret: let its default be a secret of the project")
+            for name in sorted(secret & given.values.keys())
+        ),
+    )
+
+
 def seal(house: House, connection: Connection, run: Run, values: Values) -> None:
     """Keep the sensitive values of a run that was just stored."""
     sealed = {

@@ -13,7 +13,7 @@ from functools import partial
 from control_plane.domain.errors import BanksmanError
 from control_plane.domain.ids import ScheduleId
 from control_plane.domain.schedule import FiringOrigin
-from control_plane.lifecycle import schedules
+from control_plane.lifecycle import paces, schedules
 from control_plane.lifecycle.house import House
 from control_plane.scheduling.alarms import AlarmClock, Alarms
 from control_plane.storage import reads
@@ -65,6 +65,8 @@ class Scheduler:
         self._due: dict[str, datetime] = {}
         self._fire = asyncio.Event()
         self._arm = asyncio.Event()
+        # At the start too: the clock may have been set while nobody was there to notice.
+        self._stepped = True
         self._chore_due = {chore.name: asyncio.Event() for chore in chores}
 
     async def run(self) -> None:
@@ -87,6 +89,7 @@ class Scheduler:
         log.info("alarms are set anew", step_s=round(step_s, 3))
         self._alarms.reset()
         self._armed = {}
+        self._stepped = True
         self._arm.set()
 
     # -- arming -------------------------------------------------------------------------------------------------------
@@ -110,6 +113,13 @@ class Scheduler:
 
     async def arm(self) -> None:
         """Arm what is due within the horizon, earliest first. Raises BanksmanError."""
+        if self._stepped:
+            self._stepped = False
+            try:
+                await paces.keep_pace(self._house)
+            except BanksmanError:
+                self._stepped = True
+                raise
         before = self._house.clock.now() + timedelta(seconds=self._settings.horizon_s)
         body = partial(reads.due_schedules, before=before, limit=self._settings.most_armed)
         found = await self._house.database.read(body)

@@ -79,7 +79,7 @@ def fetch_page(
     items = [build(row) for row in connection.execute(paged)]
     more = len(items) > size
     items = items[:size]
-    total = _count(connection, query) if request.include_total_size else None
+    total = count_rows(connection, query) if request.include_total_size else None
     return Page(
         items=tuple(items),
         next_page_token=seal_key(name, key_of(items[-1])) if more else "",
@@ -88,7 +88,7 @@ def fetch_page(
     )
 
 
-def _count(connection: Connection, query: Select[Any]) -> int:
+def count_rows(connection: Connection, query: Select[Any]) -> int:
     """How many rows there are, counted no further than one past the cap."""
     some = query.limit(TOTAL_SIZE_CAP + 1).subquery()
     return int(connection.execute(select(func.count()).select_from(some)).scalar_one())

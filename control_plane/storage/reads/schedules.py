@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, or_, select, text
+from sqlalchemy import BigInteger, Connection, cast, or_, select, text
 
-from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
+from control_plane.domain.ids import PrincipalId, ProjectId, ScheduleId, TaskId
 from control_plane.domain.pages import Page
-from control_plane.domain.schedule import FiringOrigin, Schedule
+from control_plane.domain.schedule import Schedule
 from control_plane.storage.paging import PageRequest, fetch_page
-from control_plane.storage.rows import AnyRow, from_us, to_us
+from control_plane.storage.rows import AnyRow, to_us
 from control_plane.storage.shapes import SCHEDULE
-from control_plane.storage.tables import FIRINGS, SCHEDULES, TASKS
+from control_plane.storage.tables import SCHEDULES, TASKS
 from control_plane.storage.tables.schedules import DUE_SCHEDULE
 
 _SCHEDULES: Final = select(*SCHEDULE.columns, TASKS.c.name).join(TASKS, TASKS.c.id == SCHEDULES.c.task_id)
@@ -86,48 +85,16 @@ def due_schedules(connection: Connection, before: datetime, limit: int) -> tuple
     return tuple(_schedule(row) for row in connection.execute(query))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Firing:
-    """One instant of a schedule that was taken: by a run, or `missed` instants from it on were passed over."""
-
-    origin: FiringOrigin
-    scheduled_time: datetime
-    run_id: RunId | None
-    missed: int
-    created_at: datetime
-
-
-def firings(connection: Connection, schedule_id: ScheduleId, limit: int) -> tuple[Firing, ...]:
-    """Newest first."""
-    query = (
-        select(FIRINGS)
-        .where(FIRINGS.c.schedule_id == schedule_id)
-        .order_by(FIRINGS.c.scheduled_time.desc())
-        .limit(limit)
+def schedules_far_ahead(connection: Connection, now: datetime, limit: int) -> tuple[Schedule, ...]:
+    """Intervals whose next instant is further away than one interval: the wall clock was set back since."""
+    interval_us = cast((SCHEDULES.c.every_s + SCHEDULES.c.jitter_s + 1.0) * 1_000_000, BigInteger)
+    query = _SCHEDULES.where(
+        text(DUE_SCHEDULE),
+        SCHEDULES.c.every_s.is_not(None),
+        SCHEDULES.c.next_fire_at > to_us(now) + interval_us,
+        or_(SCHEDULES.c.start_at.is_(None), SCHEDULES.c.start_at <= to_us(now)),
     )
-    return tuple(
-        Firing(
-            origin=FiringOrigin(row.origin),
-            scheduled_time=from_us(row.scheduled_time),
-            run_id=row.run_id,
-            missed=row.missed,
-            created_at=from_us(row.created_at),
-        )
-        for row in connection.execute(query)
-    )
-
-
-def run_of_firing(
-    connection: Connection, schedule_id: ScheduleId, origin: FiringOrigin, scheduled_time: datetime
-) -> RunId | None:
-    """The run that an instant made; None if it made none."""
-    query = select(FIRINGS.c.run_id).where(
-        FIRINGS.c.schedule_id == schedule_id,
-        FIRINGS.c.origin == str(origin),
-        FIRINGS.c.scheduled_time == to_us(scheduled_time),
-    )
-    run_id = connection.execute(query).scalar()
-    return None if run_id is None else RunId(run_id)
+    return tuple(_schedule(row) for row in connection.execute(query.order_by(SCHEDULES.c.id).limit(limit)))
 
 
 def _schedule(row: AnyRow) -> Schedule:

@@ -16,7 +16,7 @@ from control_plane.storage.tables.runs import (
     TASK_MARKS,
     TASKS,
 )
-from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, SCHEDULES, SECRETS
+from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, RUN_TURNS, SCHEDULES, SECRETS
 
 __all__ = [
     "ATTEMPTS",
@@ -35,6 +35,7 @@ __all__ = [
     "RUN_MARKS",
     "RUN_PLACES",
     "RUN_SECRETS",
+    "RUN_TURNS",
     "SCHEDULES",
     "SECRETS",
     "SERVER",

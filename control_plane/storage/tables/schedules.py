@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
+    Index,
     LargeBinary,
     Table,
     Text,
@@ -39,6 +40,15 @@ SCHEDULES: Final = Table(
     when_("created_at", nullable=False),
     when_("updated_at", nullable=False),
     text_("etag"),
+    when_("start_at"),
+    when_("end_at"),
+    Column("jitter_s", Float, nullable=False, server_default="0"),
+    Column("max_catch_up", BigInteger, nullable=False, server_default="0"),
+    Column("pause_after_failures", BigInteger, nullable=False, server_default="0"),
+    Column("variables", Text, nullable=False, server_default="{}"),
+    Column("phase_us", BigInteger, nullable=False, server_default="0"),
+    Column("failures", BigInteger, nullable=False, server_default="0"),
+    when_("forgotten_to"),
     UniqueConstraint("project_id", "name"),
 )
 # A planner believes in a partial index only when a query repeats its condition to the letter.
@@ -58,6 +68,12 @@ FIRINGS: Final = Table(
     number_("missed"),
     text_("created_by"),
     Column("created_at", BigInteger, nullable=False, index=True),
+)
+Index("ix_firings_time", FIRINGS.c.schedule_id, FIRINGS.c.scheduled_time, FIRINGS.c.origin)
+
+# Queued runs that wait until the other active runs of their schedule are over.
+RUN_TURNS: Final = Table(
+    "run_turns", METADATA, Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
 )
 
 SECRETS: Final = Table(

@@ -45,11 +45,14 @@ from control_plane.storage.writes.runs import (
     save_run,
 )
 from control_plane.storage.writes.schedules import (
+    count_outcome,
     delete_schedule,
     delete_schedules_of_task,
     insert_firing,
     insert_schedule,
+    insert_turn,
     link_firing,
+    pause_failing,
     save_schedule,
 )
 from control_plane.storage.writes.server import (
@@ -72,6 +75,7 @@ __all__ = [
     "append_audit",
     "append_events",
     "bury_runs",
+    "count_outcome",
     "delete_firings",
     "delete_join_token",
     "delete_join_tokens",
@@ -107,7 +111,9 @@ __all__ = [
     "insert_spec",
     "insert_task",
     "insert_token",
+    "insert_turn",
     "link_firing",
+    "pause_failing",
     "mark_log_deleted",
     "prune_rejected",
     "purge_rows",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, func, select
+from sqlalchemy import Connection, delete, exists, func, select, update
 
 from control_plane.domain.ids import RunId
 from control_plane.storage.rows import to_us
@@ -100,10 +100,21 @@ def delete_join_tokens(connection: Connection, *, before: datetime, limit: int) 
 
 
 def delete_firings(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Deletes firings whose instant is long past: the schedule's next instant lies behind them."""
+    """Deletes firings whose instant is long past: the schedule's next instant lies behind them.
+
+    Their schedules remember up to where they do not know any more what has fired.
+    """
     old = select(FIRINGS.c.schedule_id, FIRINGS.c.origin, FIRINGS.c.scheduled_time)
     keys = connection.execute(old.where(FIRINGS.c.created_at < to_us(before)).limit(limit)).all()
     for key in keys:
         condition = (FIRINGS.c.schedule_id == key[0]) & (FIRINGS.c.origin == key[1])
         connection.execute(delete(FIRINGS).where(condition & (FIRINGS.c.scheduled_time == key[2])))
+    latest: dict[str, int] = {}
+    for schedule_id, _, scheduled_time in keys:
+        latest[schedule_id] = max(scheduled_time, latest.get(schedule_id, scheduled_time))
+    for schedule_id, forgotten_to in latest.items():
+        known = SCHEDULES.c.forgotten_to.is_(None) | (SCHEDULES.c.forgotten_to < forgotten_to)
+        connection.execute(
+            update(SCHEDULES).where(SCHEDULES.c.id == schedule_id, known).values(forgotten_to=forgotten_to)
+        )
     return len(keys)

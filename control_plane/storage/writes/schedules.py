@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, insert, not_, or_, select, update
 
 from control_plane.domain.ids import PrincipalId, RunId, ScheduleId, TaskId
 from control_plane.domain.schedule import FiringOrigin, Schedule
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import SCHEDULE
-from control_plane.storage.tables import FIRINGS, SCHEDULES
+from control_plane.storage.tables import FIRINGS, RUN_TURNS, SCHEDULES
 from control_plane.storage.writes.changes import compare_and_set
 
 
@@ -42,11 +42,15 @@ def insert_firing(
     at: datetime,
     missed: int = 0,
 ) -> bool:
-    """Takes one instant of a schedule; False if it was taken before: nothing fires twice.
+    """Takes one instant of a schedule; False if it was taken before: nothing fires twice, whatever the origin.
 
-    `missed`: nothing fires, so many instants from this one on were passed over.
+    `missed`: nothing fires, so many instants from this one on were passed over; they can be taken by another origin.
     """
-    key = _firing(schedule.id, origin, scheduled_time)
+    key = and_(
+        FIRINGS.c.schedule_id == schedule.id,
+        FIRINGS.c.scheduled_time == to_us(scheduled_time),
+        or_(FIRINGS.c.origin == str(origin), FIRINGS.c.missed == 0),
+    )
     if connection.execute(select(FIRINGS.c.created_at).where(key)).first() is not None:
         return False
     row = {
@@ -69,6 +73,35 @@ def link_firing(
     """Says which run a firing made."""
     key = _firing(schedule_id, origin, scheduled_time)
     connection.execute(update(FIRINGS).where(key).values(run_id=run_id))
+
+
+def insert_turn(connection: Connection, run_id: RunId) -> None:
+    """The run waits until the other active runs of its schedule are over."""
+    connection.execute(insert(RUN_TURNS), {"run_id": run_id})
+
+
+def count_outcome(connection: Connection, schedule_id: ScheduleId, *, succeeded: bool) -> None:
+    """One more run in a row that did not succeed, or none any more. Not a change by someone: the etag stays."""
+    this = update(SCHEDULES).where(SCHEDULES.c.id == schedule_id)
+    if succeeded:
+        connection.execute(this.where(SCHEDULES.c.failures > 0).values(failures=0))
+    else:
+        connection.execute(this.values(failures=SCHEDULES.c.failures + 1))
+
+
+def pause_failing(connection: Connection, schedule_id: ScheduleId, note: str, at: datetime) -> bool:
+    """Pauses it if as many of its runs failed in a row as it allows; whether it did."""
+    failing = (
+        update(SCHEDULES)
+        .where(
+            SCHEDULES.c.id == schedule_id,
+            not_(SCHEDULES.c.paused),
+            SCHEDULES.c.pause_after_failures > 0,
+            SCHEDULES.c.failures >= SCHEDULES.c.pause_after_failures,
+        )
+        .values(paused=True, pause_note=note, next_fire_at=None, updated_at=to_us(at))
+    )
+    return connection.execute(failing).rowcount == 1
 
 
 def _firing(schedule_id: ScheduleId, origin: FiringOrigin, scheduled_time: datetime) -> ColumnElement[bool]:

@@ -35,6 +35,8 @@ NEEDS = {
     "ScheduleService/ResumeSchedule": OWNS,
     "ScheduleService/TriggerSchedule": SEES,
     "ScheduleService/PreviewSchedule": SEES,
+    "ScheduleService/BackfillSchedule": OWNS,
+    "ScheduleService/ListFirings": SEES,
 }
 DELETED = {"TaskService/UndeleteTask", "TaskService/PurgeTask"}
 CALLERS = ("owner", "admin", "member", "stranger")
@@ -98,6 +100,10 @@ def request_for(method, name):
         case "ScheduleService/UpdateSchedule":
             request.schedule.CopyFrom(schedule_pb2.Schedule(name=name, time_zone="Asia/Tokyo"))
             request.update_mask.paths.append("time_zone")
+        case "ScheduleService/BackfillSchedule":
+            request.schedule = name
+            request.start_at.FromSeconds(1)
+            request.end_at.FromSeconds(2)
         case "TaskService/UpdateTask":
             request.task.CopyFrom(task_pb2.Task(name=name, description="changed"))
             request.update_mask.paths.append("description")

@@ -52,9 +52,11 @@ RunnerService/RevokeRunner               - - - y
 RunnerSessionService/Enroll              y y y y
 RunnerSessionService/RenewCredential     y y y y
 RunnerSessionService/Session             - y - -
+ScheduleService/BackfillSchedule         - - y y
 ScheduleService/CreateSchedule           - - y y
 ScheduleService/DeleteSchedule           - - y y
 ScheduleService/GetSchedule              - - y y
+ScheduleService/ListFirings              - - y y
 ScheduleService/ListSchedules            - - y y
 ScheduleService/PauseSchedule            - - y y
 ScheduleService/PreviewSchedule          - - y y

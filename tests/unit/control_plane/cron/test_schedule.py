@@ -9,19 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from control_plane.domain.firings import LATE_AFTER_S, MISSED_CAP, FiringPlan, plan_firing
 from control_plane.domain.ids import PrincipalId, ProjectId, ScheduleId, TaskId
-from control_plane.domain.schedule import (
-    LATE_AFTER_S,
-    MISSED_CAP,
-    CatchUpPolicy,
-    FiringPlan,
-    Schedule,
-    ScheduleDraft,
-    next_fire_at,
-    plan_firing,
-    preview,
-    validate_when,
-)
+from control_plane.domain.schedule import CatchUpPolicy, Schedule, ScheduleDraft, instants, next_fire_at, preview
+from control_plane.domain.schedule_rules import MAX_CATCH_UP, validate_policies, validate_when
 
 BORN = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -74,7 +65,7 @@ def test_an_interval_counts_from_the_birth_of_its_schedule() -> None:
     assert every.next_fire_at == at(90)
     assert next_fire_at(every, at(90)) == at(180)
     assert next_fire_at(every, at(179.999999)) == at(180)
-    assert next_fire_at(every, at(-1000)) == at(90)
+    assert next_fire_at(every, at(-1000)) == at(-990)
     assert next_fire_at(every, at(90 * 10_000_000)) == at(90 * 10_000_001)
 
 
@@ -185,5 +176,102 @@ def test_every_instant_is_fired_at_most_once_or_counted_as_missed(
     assert fired == sorted(set(fired))
     if every_s > 5:
         assert accounted == int(now // every_s)
-    if policy is CatchUpPolicy.ONE and now >= every_s:
+    if policy is not CatchUpPolicy.SKIP and now >= every_s:
         assert fired
+
+
+@pytest.mark.parametrize(
+    ("draft", "fields"),
+    [
+        ({"start_at": at(10), "end_at": at(10)}, ["end_at"]),
+        ({"start_at": at(10), "end_at": at(11)}, []),  # every: its start is its first instant
+        ({"end_at": at(60)}, ["end_at"]),
+        ({"end_at": at(60.000001)}, []),
+        ({"start_at": at(-100), "end_at": at(-10)}, ["end_at"]),
+        ({"start_at": at(86_400 * 36_525)}, []),
+        ({"start_at": at(86_400 * 36_525 + 1), "end_at": at(86_400 * 36_525 + 2)}, ["start_at", "end_at"]),
+        ({"every_s": None, "once": at(60), "start_at": at(61)}, ["start_at"]),
+        ({"every_s": None, "once": at(60), "start_at": at(60), "end_at": at(61)}, []),
+        ({"every_s": None, "once": at(86_400 * 36_525 + 1)}, ["once"]),
+        ({"every_s": None, "cron": "0 0 29 2 *", "end_at": at(86_400 * 365)}, ["end_at"]),
+    ],
+)
+def test_a_window_holds_an_instant_that_is_to_come(draft: dict[str, object], fields: list[str]) -> None:
+    violations = validate_when(ScheduleDraft(**({"every_s": 60.0} | draft)), now=BORN)  # type: ignore[arg-type]
+    assert [violation.field for violation in violations] == [f"schedule.{field}" for field in fields]
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        ("jitter_s", (0.0, 86_400.0), (-0.1, 86_400.1, float("nan"))),
+        ("max_catch_up", (0, 1, 100), (-1, 101)),
+        ("pause_after_failures", (0, 1, 100), (-1, 101)),
+        ("pause_note", ("", "n" * 1_024), ("n" * 1_025, "a\0b")),
+    ],
+)
+def test_limits_of_what_a_schedule_says(field: str, good: tuple[object, ...], bad: tuple[object, ...]) -> None:
+    for value in good:
+        assert not validate_policies(ScheduleDraft(**{field: value}))  # type: ignore[arg-type]
+    for value in bad:
+        (violation,) = validate_policies(ScheduleDraft(**{field: value}))  # type: ignore[arg-type]
+        assert violation.field == f"schedule.{field.removesuffix('_s')}"
+
+
+def test_a_window_bounds_the_instants() -> None:
+    draft = ScheduleDraft(every_s=60.0, start_at=at(90), end_at=at(270))
+    assert preview(draft, anchor=at(90), after=BORN, count=10) == (at(90), at(150), at(210))
+    assert preview(draft, anchor=at(90), after=at(150), count=10) == (at(210),)
+    stored = schedule(every_s=60.0, start_at=at(90), end_at=at(270))
+    assert stored.next_fire_at == at(90)
+    assert next_fire_at(stored, at(210)) is None
+    daily = ScheduleDraft(cron="0 12 * * *", start_at=BORN + timedelta(days=1), end_at=BORN + timedelta(days=3))
+    assert len(preview(daily, anchor=BORN, after=BORN - timedelta(days=9), count=10)) == 2
+
+
+def test_jitter_delays_each_instant_by_the_same_part_of_it() -> None:
+    made = [schedule(id=ScheduleId(f"s{number}"), every_s=600.0, jitter_s=100.0) for number in range(200)]
+    offsets = [each.offset for each in made]
+    assert all(timedelta(0) <= offset <= timedelta(seconds=100) for offset in offsets)
+    assert len({offset // timedelta(seconds=10) for offset in offsets}) == 10, "spread over the whole of it"
+    one = made[0]
+    assert one.next_fire_at == at(600) + one.offset
+    plan = plan_firing(one, one.next_fire_at)
+    assert plan == FiringPlan(
+        fire_at=at(600), missed=0, missed_from=None, next_fire_at=at(1_200) + one.offset
+    )  # what fires is the instant that is meant
+    assert plan_firing(one, one.next_fire_at - timedelta(microseconds=1)).fire_at is None
+    late = plan_firing(one, at(6_030) + one.offset)
+    assert (late.fire_at, late.missed, late.missed_from) == (at(6_000), 9, at(600))
+
+
+@pytest.mark.parametrize(
+    ("most", "first", "missed"), [(0, 100, 0), (1, 900, 8), (3, 700, 6), (9, 100, 0), (10, 100, 0)]
+)
+def test_all_that_were_missed_are_made_up_for_up_to_a_number(most: int, first: float, missed: int) -> None:
+    every = schedule(every_s=100.0, catch_up=CatchUpPolicy.ALL, max_catch_up=most)
+    fired, passed = [], 0
+    while (plan := plan_firing(every, at(1_010))).fire_at is not None:
+        fired.append(plan.fire_at)
+        passed += plan.missed
+        assert (plan.missed_from is None) == (plan.missed == 0)
+        every = replace(every, next_fire_at=plan.next_fire_at)
+    assert fired == [at(seconds) for seconds in range(int(first), 1_001, 100)]
+    assert passed == missed
+
+
+def test_a_long_absence_is_made_up_for_by_the_newest() -> None:
+    rare = schedule(cron="0 0 29 2 *", catch_up=CatchUpPolicy.ALL, max_catch_up=2)
+    plan = plan_firing(rare, BORN + timedelta(days=3_650))
+    assert (plan.fire_at, plan.missed) == (datetime(2028, 2, 29, tzinfo=UTC), 0)
+    often = schedule(cron="* * * * *", catch_up=CatchUpPolicy.ALL)
+    plan = plan_firing(often, BORN + timedelta(days=3_650))
+    assert plan.fire_at == BORN + timedelta(days=3_650, seconds=-60 * (MAX_CATCH_UP + 1))
+    assert plan.missed == MISSED_CAP
+
+
+def test_an_interval_that_counts_anew_has_instants_of_its_own() -> None:
+    every = schedule(every_s=60.0)
+    anew = replace(every, phase_us=1)
+    first, second = (next(instants(each, at(30))) for each in (every, anew))
+    assert second - first == timedelta(microseconds=1)

@@ -122,12 +122,12 @@ async def test_two_schedulers_fire_an_instant_once(stage: Stage) -> None:
 async def test_a_clock_that_is_set_back_fires_nothing_twice(stage: Stage) -> None:
     schedule = await made(stage)
     await fire_due(stage, schedule)
-    stage.clock.step_wall(-3600)
+    stage.clock.step_wall(-30)
     # Somebody moves the schedule back to instants that have fired.
     await schedules.update(stage.house, schedule.id, ScheduleChange(when=When(every_s=30.0)))
     again = await schedules.update(stage.house, schedule.id, ScheduleChange(when=When(every_s=60.0)))
     assert again.next_fire_at == schedule.next_fire_at
-    stage.clock.step_wall(3600)
+    stage.clock.step_wall(30)
     fired = await schedules.fire(stage.house, schedule.id, again.next_fire_at, FiringOrigin.SCHEDULE)  # type: ignore[arg-type]
     assert len(await all_runs(stage)) == 1
     assert fired is not None

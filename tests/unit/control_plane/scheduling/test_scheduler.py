@@ -215,8 +215,25 @@ async def test_a_step_of_the_wall_clock_back_fires_nothing_twice(stage: Stage) -
         stage.world.clock.step_wall(-30.0)
         await scheduler.rearm(-30.0)
         assert stage.alarms.resets == 1
-        await stage.alarms.until(lambda armed: armed.get(made.id) == made.created_at + timedelta(seconds=40))
-    assert len(await stage.runs()) == 1
+        # Within one interval again, and not at an instant that has fired.
+        anew = made.created_at + timedelta(microseconds=1)
+        await stage.alarms.until(lambda armed: armed.get(made.id) == anew)
+        assert len(await stage.runs()) == 1
+        stage.world.clock.advance(11.0)
+        await stage.fire(made)
+    assert [run.scheduled_time for run in await stage.runs()] == [anew, made.created_at + timedelta(seconds=20)]
+
+
+async def test_the_next_instant_of_an_interval_is_not_far_away_after_a_start(stage: Stage) -> None:
+    """The clock was set back while nobody was there to notice."""
+    made = await stage.schedule(name="s", every_s=20.0)
+    nightly = await stage.schedule(name="n", cron="0 0 * * *")
+    assert nightly.next_fire_at is not None
+    stage.world.clock.step_wall(-3_600.0)
+    async with stage.running():
+        now = stage.world.clock.now()
+        await stage.alarms.until(lambda armed: made.id in armed and armed[made.id] <= now + timedelta(seconds=20))
+        assert nightly.id not in stage.alarms.armed, "a rule that names local times has had them"
 
 
 async def test_a_database_that_does_not_answer_delays_a_firing_only(
