@@ -29,6 +29,7 @@ from control_plane.storage.reads.audit import (
     list_audit,
     newest_audit_head,
 )
+from control_plane.storage.reads.firings import fired_times, firings, list_firings, run_ahead, run_of_firing
 from control_plane.storage.reads.logs import (
     abandoned_logs,
     expired_logs,
@@ -81,13 +82,11 @@ from control_plane.storage.reads.runs import (
     waiting_runs_of_deleted_tasks,
 )
 from control_plane.storage.reads.schedules import (
-    Firing,
     due_schedules,
     find_schedule,
-    firings,
     list_schedules,
-    run_of_firing,
     schedule,
+    schedules_far_ahead,
     schedules_of_task,
     stopped_schedule,
 )
@@ -113,7 +112,6 @@ from control_plane.storage.reads.tasks import (
 
 __all__ = [
     "EventFilter",
-    "Firing",
     "Instance",
     "PageRequest",
     "RunFilter",
@@ -146,6 +144,7 @@ __all__ = [
     "find_runner",
     "find_schedule",
     "find_task",
+    "fired_times",
     "firings",
     "generation",
     "has_admin",
@@ -157,6 +156,7 @@ __all__ = [
     "join_token_by_digest",
     "list_audit",
     "list_events",
+    "list_firings",
     "list_join_tokens",
     "list_principals",
     "list_projects",
@@ -189,6 +189,7 @@ __all__ = [
     "queued_runs",
     "redeemed_by",
     "run",
+    "run_ahead",
     "run_of_firing",
     "run_or_tombstone",
     "run_secrets",
@@ -196,6 +197,7 @@ __all__ = [
     "runner_attempts",
     "runners",
     "schedule",
+    "schedules_far_ahead",
     "schedules_of_task",
     "sealed_secrets",
     "secret_names",

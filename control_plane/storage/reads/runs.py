@@ -7,7 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, bindparam, exists, func, or_, select, text, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    union_all,
+)
 
 from control_plane.domain.attempt import Attempt, AttemptState
 from control_plane.domain.concurrency import Place
@@ -19,6 +31,7 @@ from control_plane.domain.run import Run, RunState
 from control_plane.storage.filters import RUN_LEAVES, condition
 from control_plane.storage.paging import PageRequest, fetch_page, open_key
 from control_plane.storage.prepared import Prepared
+from control_plane.storage.reads.firings import NOT_ITS_TURN
 from control_plane.storage.rows import AnyRow, at_or_none, from_us, json_text, reader_of, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_SECRETS, RUNNERS, RUNS, SPECS, TASKS
@@ -41,7 +54,11 @@ _QUEUED: Final = Prepared(
         RUNS.c.lane,
         RUNS.c.places,
     )
-    .where(text(QUEUED_RUN), RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")))
+    .where(
+        text(f"runs.{QUEUED_RUN}"),
+        RUNS.c.not_before.is_(None) | (RUNS.c.not_before <= bindparam("now")),
+        ~NOT_ITS_TURN,
+    )
     .where(RUNS.c.lane == bindparam("lane"))
     .order_by(RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id)
     .limit(bindparam("limit"))
