@@ -18,10 +18,12 @@ from control_plane.auth.visibility import (
     own_run,
     own_schedule,
     own_task,
+    own_template,
     visible_project,
     visible_run,
     visible_schedule,
     visible_task,
+    visible_template,
 )
 from control_plane.config import Settings
 from control_plane.dispatch.sessions import Sessions
@@ -31,6 +33,7 @@ from control_plane.domain.project import Project
 from control_plane.domain.run import Run
 from control_plane.domain.schedule import Schedule
 from control_plane.domain.task import Task
+from control_plane.domain.template import Template
 from control_plane.lifecycle import audit
 from control_plane.lifecycle.audit_chain import Chain
 from control_plane.lifecycle.denials import Denials
@@ -83,6 +86,11 @@ class Desk:
     async def own_task(self, project: str, text: str, *, deleted: bool = False) -> Task:
         """A task that the caller may change. Raises NotFound."""
         return await self.read(partial(own_task, caller=current_caller(), project=project, text=text, deleted=deleted))
+
+    async def template(self, project: str, text: str, *, own: bool = False) -> Template:
+        """A template that the caller may use, or change; its newest version. Raises NotFound."""
+        find = own_template if own else visible_template
+        return await self.read(partial(find, caller=current_caller(), project=project, text=text))
 
     async def schedule(self, project: str, text: str, *, own: bool = False) -> Schedule:
         """A schedule that the caller may see, or change. Raises NotFound."""

@@ -133,5 +133,8 @@ ASKED_TASK = Plan(
     AskedTask,
     task_pb2.Task,
     nested={**_OF_A_TASK, AskedSchedule: SCHEDULE_DRAFT},
-    absent=frozenset({"project_id", "spec", "created_by", "created_at", "updated_at", "deleted_at"}),
+    absent=frozenset(
+        {"project_id", "spec", "created_by", "created_at", "updated_at", "deleted_at"}
+        | {"template_id", "template_name", "template_version"}
+    ),
 )

@@ -14,6 +14,7 @@ from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.mapping import BadFields, decode_each, instant, seconds, within
 from control_plane.api.pages import page_answer, page_request
+from control_plane.api.template_records import TEMPLATE_USE
 from control_plane.api.watching import LONGEST_WAIT_S
 from control_plane.auth.visibility import tasks_of
 from control_plane.domain.errors import FieldViolation, invalid_fields
@@ -24,6 +25,7 @@ from control_plane.domain.principal import Caller
 from control_plane.domain.stops import CancelOrder
 from control_plane.lifecycle import cancellations, purges, runs
 from control_plane.lifecycle.cancellations import ManyToCancel
+from control_plane.lifecycle.sources import TemplateUse
 from control_plane.storage import reads
 from control_plane.storage.reads import EventFilter, RunFilter
 
@@ -42,7 +44,8 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         options = decoded(OPTIONS, request.options, "options")
         spec = decoded(SPEC, request.spec, "spec") if request.HasField("spec") else None
         task_id = await self._task_id(request.project, request.task) if request.HasField("task") else None
-        new = runs.NewRun(project_id=project.id, task_id=task_id, spec=spec, options=options)
+        template = await self._template(request) if request.HasField("template") else None
+        new = runs.NewRun(project_id=project.id, task_id=task_id, template=template, spec=spec, options=options)
         run = await runs.create(self._desk.house, self._desk.caller(request.request_id), new)
         return await self._desk.views.created(run, spec)
 
@@ -105,6 +108,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
 
     async def _task_id(self, project: str, text: str) -> TaskId:
         return (await self._desk.task(project, text, show_deleted=True)).id
+
+    async def _template(self, request: run_pb2.CreateRunRequest) -> TemplateUse:
+        asked = decoded(TEMPLATE_USE, request.template, "template")
+        template = await self._desk.template(request.project, asked.template)
+        return TemplateUse(template_id=template.id, version=asked.version, parameters=dict(asked.parameters))
 
     async def _event_filter(self, request: run_pb2.WatchRunsRequest) -> EventFilter:
         matching = parse_filter(request.filter, RUN_FIELDS)

@@ -14,6 +14,7 @@ from banksman.v1 import (
     session_pb2_grpc,
     system_pb2_grpc,
     task_pb2_grpc,
+    template_pb2_grpc,
 )
 
 from control_plane.api.access import AccessServicer
@@ -29,9 +30,11 @@ from control_plane.api.secrets import SecretServicer
 from control_plane.api.server import Door
 from control_plane.api.system import SystemServicer
 from control_plane.api.tasks import TaskServicer
+from control_plane.api.templates import TemplateServicer
 
 NAMES = (
     "banksman.v1.TaskService",
+    "banksman.v1.TemplateService",
     "banksman.v1.RunService",
     "banksman.v1.LogService",
     "banksman.v1.ScheduleService",
@@ -49,6 +52,7 @@ def add_services(door: Door, desk: Desk) -> None:
     """Everything that the contract names, with health and reflection for it."""
     server = door.server
     task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(desk), server)
+    template_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(desk), server)
     run_pb2_grpc.add_RunServiceServicer_to_server(RunServicer(desk), server)
     log_pb2_grpc.add_LogServiceServicer_to_server(LogServicer(desk), server)
     schedule_pb2_grpc.add_ScheduleServiceServicer_to_server(ScheduleServicer(desk), server)

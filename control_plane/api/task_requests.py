@@ -41,8 +41,8 @@ class Asked(Generic[T]):
 
 def new_task_of(message: task_pb2.Task, project_id: ProjectId) -> Asked[NewTask]:
     """A new task without its owner."""
-    asked, wrong = _partly(ASKED_TASK, message, "task", AskedTask())
-    spec, wrong_spec = _partly(SPEC, message.spec, "task.spec", RunSpec(steps=()))
+    asked, wrong = partly(ASKED_TASK, message, "task", AskedTask())
+    spec, wrong_spec = partly(SPEC, message.spec, "task.spec", RunSpec(steps=()))
     new = NewTask(
         project_id=project_id,
         name=asked.name,
@@ -68,10 +68,10 @@ def change_of(request: task_pb2.UpdateTaskRequest) -> Asked[TaskChange]:
     paths, message = request.update_mask.paths, request.task
     wrong = unknown_fields(paths, WRITABLE)
     wanted = frozenset(paths) or frozenset(WRITABLE)
-    asked, wrong_fields = _partly(ASKED_TASK, message, "task", AskedTask())
+    asked, wrong_fields = partly(ASKED_TASK, message, "task", AskedTask())
     said: dict[str, Any] = {name: getattr(asked, name) for name in _PLAIN if name in wanted}
     if "spec" in wanted:
-        said["spec"], wrong_spec = _partly(SPEC, message.spec, "task.spec", RunSpec(steps=()))
+        said["spec"], wrong_spec = partly(SPEC, message.spec, "task.spec", RunSpec(steps=()))
         wrong += wrong_spec
     return Asked(what=TaskChange(**said, etag=asked.etag), wrong=(*wrong, *wrong_fields))
 
@@ -92,7 +92,7 @@ def task_filter_of(request: task_pb2.ListTasksRequest, caller: Caller) -> TaskFi
     )
 
 
-def _partly(plan: Plan[T, Any], message: Any, field: str, nothing: T) -> tuple[T, tuple[FieldViolation, ...]]:
+def partly(plan: Plan[T, Any], message: Any, field: str, nothing: T) -> tuple[T, tuple[FieldViolation, ...]]:
     """What the message says, and what of it has no meaning; the rest of it is judged all the same."""
     try:
         return plan.decode(message), ()

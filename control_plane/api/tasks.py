@@ -33,11 +33,11 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         owner, wrong = await self._owner(request.task.owner, project.id)
         asked = new_task_of(request.task, project.id)
         new = replace(asked.what, owner=owner)
-        return await self._whole(await tasks.create(self._desk.house, caller, new, (*asked.wrong, *wrong)))
+        return await whole_task(self._desk, await tasks.create(self._desk.house, caller, new, (*asked.wrong, *wrong)))
 
     async def GetTask(self, request: task_pb2.GetTaskRequest, context: Context) -> task_pb2.Task:
         found = await self._desk.task(request.project, request.task, show_deleted=request.show_deleted)
-        return await self._whole(found)
+        return await whole_task(self._desk, found)
 
     async def ListTasks(self, request: task_pb2.ListTasksRequest, context: Context) -> task_pb2.ListTasksResponse:
         project = await self._desk.project(request.project)
@@ -50,7 +50,9 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         task = await self._desk.own_task(request.project, request.task.id or request.task.name)
         owner, wrong = await self._owner(owner_of(request), task.project_id)
         change = replace(asked.what, owner=owner)
-        return await self._whole(await tasks.update(self._desk.house, task.id, change, (*asked.wrong, *wrong)))
+        return await whole_task(
+            self._desk, await tasks.update(self._desk.house, task.id, change, (*asked.wrong, *wrong))
+        )
 
     async def DeleteTask(self, request: task_pb2.DeleteTaskRequest, context: Context) -> Empty:
         task = await self._desk.own_task(request.project, request.task)
@@ -59,7 +61,7 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
 
     async def UndeleteTask(self, request: task_pb2.UndeleteTaskRequest, context: Context) -> task_pb2.Task:
         task = await self._desk.own_task(request.project, request.task, deleted=True)
-        return await self._whole(await tasks.undelete(self._desk.house, task.id, request.etag))
+        return await whole_task(self._desk, await tasks.undelete(self._desk.house, task.id, request.etag))
 
     async def PurgeTask(self, request: task_pb2.PurgeTaskRequest, context: Context) -> Empty:
         task = await self._desk.own_task(request.project, request.task, deleted=True)
@@ -83,9 +85,11 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
     async def _owner(self, text: str, project_id: ProjectId) -> tuple[PrincipalId | None, tuple[FieldViolation, ...]]:
         return await tasks.new_owner(self._desk.house, self._desk.caller(), text, project_id)
 
-    async def _whole(self, task: Task) -> task_pb2.Task:
-        spec = await self._desk.read(partial(self._desk.house.spec, sha256=task.spec_sha256))
-        message = task_message(task, spec)
-        known = await self._desk.read(partial(reads.schedules_of_task, task_id=task.id))
-        message.schedules.extend(SCHEDULE.encode(schedule) for schedule in known)
-        return message
+
+async def whole_task(desk: Desk, task: Task) -> task_pb2.Task:
+    """A task with its spec and its schedules."""
+    spec = await desk.read(partial(desk.house.spec, sha256=task.spec_sha256))
+    message = task_message(task, spec)
+    known = await desk.read(partial(reads.schedules_of_task, task_id=task.id))
+    message.schedules.extend(SCHEDULE.encode(schedule) for schedule in known)
+    return message

@@ -35,6 +35,11 @@ RULES: Mapping[str, Rule] = {
         "DeleteTaskRuns",
     ),
     **_methods(
+        _V1 + "TemplateService",
+        Rule.MEMBER,
+        *("CreateTemplate", "GetTemplate", "ListTemplates", "UpdateTemplate", "DeleteTemplate", "InstantiateTemplate"),
+    ),
+    **_methods(
         _V1 + "RunService",
         Rule.MEMBER,
         *("CreateRun", "GetRun", "ListRuns", "CancelRun", "RetryRun", "WaitRun", "WatchRuns", "ListRunEvents"),

@@ -11,6 +11,7 @@ from control_plane.domain.project import DEFAULT_PROJECT_NAME, Project
 from control_plane.domain.run import Run
 from control_plane.domain.schedule import Schedule
 from control_plane.domain.task import Task
+from control_plane.domain.template import Template
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
 
@@ -85,6 +86,22 @@ def own_task(connection: Connection, caller: Caller, project: str, text: str, *,
     return task
 
 
+def visible_template(connection: Connection, caller: Caller, project: str, text: str) -> Template:
+    """The caller's own, or a public one, in its newest version. Raises NotFound TEMPLATE_NOT_FOUND for all others."""
+    template = reads.find_template(connection, visible_project(connection, caller, project).id, text)
+    if template is None or not _sees(caller, template):
+        raise reads.no_template(text)
+    return template
+
+
+def own_template(connection: Connection, caller: Caller, project: str, text: str) -> Template:
+    """One that the caller may change: its owner, and admins. Raises NotFound TEMPLATE_NOT_FOUND for all others."""
+    template = visible_template(connection, caller, project, text)
+    if not _owns(caller, template):
+        raise reads.no_template(text)
+    return template
+
+
 def visible_schedule(connection: Connection, caller: Caller, project: str, text: str) -> Schedule:
     """Of a task that the caller sees. Raises NotFound SCHEDULE_NOT_FOUND."""
     schedule = reads.the_schedule(connection, visible_project(connection, caller, project).id, text)
@@ -108,11 +125,11 @@ def tasks_of(caller: Caller) -> PrincipalId | None:
     return None if caller.principal.admin else caller.principal.id
 
 
-def _owns(caller: Caller, task: Task) -> bool:
+def _owns(caller: Caller, task: Task | Template) -> bool:
     return caller.principal.admin or task.owner == caller.principal.id
 
 
-def _sees(caller: Caller, task: Task) -> bool:
+def _sees(caller: Caller, task: Task | Template) -> bool:
     return task.is_public or _owns(caller, task)
 
 

@@ -19,6 +19,7 @@ class ErrorCode(StrEnum):
     AMBIGUOUS_ID = "AMBIGUOUS_ID"
     PROJECT_NOT_FOUND = "PROJECT_NOT_FOUND"
     TASK_NOT_FOUND = "TASK_NOT_FOUND"
+    TEMPLATE_NOT_FOUND = "TEMPLATE_NOT_FOUND"
     RUN_NOT_FOUND = "RUN_NOT_FOUND"
     ATTEMPT_NOT_FOUND = "ATTEMPT_NOT_FOUND"
     RUNNER_NOT_FOUND = "RUNNER_NOT_FOUND"
@@ -102,6 +103,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.SECRET_UNKNOWN: _E("INVALID_ARGUMENT", 400, "The spec refers to a secret that its project does not have."),
     _C.PROJECT_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such project."),
     _C.TASK_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such task."),
+    _C.TEMPLATE_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such template, or no such version of it."),
     _C.RUN_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such run."),
     _C.ATTEMPT_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such attempt."),
     _C.RUNNER_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such runner."),

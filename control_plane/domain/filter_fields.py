@@ -30,6 +30,15 @@ TASK_FIELDS: Final[Mapping[str, Field]] = {
     "updated_at": Field(kind=Kind.TIME),
     "deleted_at": Field(kind=Kind.TIME),
 }
+TEMPLATE_FIELDS: Final[Mapping[str, Field]] = {
+    "name": Field(kind=Kind.TEXT),
+    "tag": Field(kind=Kind.SET),
+    "label": Field(kind=Kind.MAP),
+    "owner": Field(kind=Kind.NAMED),
+    "public": Field(kind=Kind.FLAG),
+    "created_at": Field(kind=Kind.TIME),
+    "updated_at": Field(kind=Kind.TIME),
+}
 AUDIT_FIELDS: Final[Mapping[str, Field]] = {
     "principal": Field(kind=Kind.NAMED),
     "method": Field(kind=Kind.TEXT),

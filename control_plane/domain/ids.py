@@ -5,6 +5,7 @@ from typing import NewType
 
 ProjectId = NewType("ProjectId", str)
 TaskId = NewType("TaskId", str)
+TemplateId = NewType("TemplateId", str)
 RunId = NewType("RunId", str)
 RunnerId = NewType("RunnerId", str)
 ScheduleId = NewType("ScheduleId", str)

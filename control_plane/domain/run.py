@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from control_plane.domain.attempt import Attempt
 from control_plane.domain.concurrency import Place
-from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
+from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId, TemplateId
 from control_plane.domain.machine import terminal
 from control_plane.domain.progress import Progress
 from control_plane.domain.reason import Reason
@@ -157,6 +157,10 @@ class Run:
     tags: tuple[str, ...] = ()
     task_id: TaskId | None = None
     task_name: str = ""
+    # The template that it, or its task, was made of.
+    template_id: TemplateId | None = None
+    template_name: str = ""
+    template_version: int = 0
     reason: Reason | None = None
     error_message: str = ""
     options: RunOptions = field(default_factory=RunOptions)

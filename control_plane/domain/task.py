@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from control_plane.domain.ids import PrincipalId, ProjectId, TaskId
+from control_plane.domain.ids import PrincipalId, ProjectId, TaskId, TemplateId
 from control_plane.domain.variables import UnknownVariables, Variable
 
 
@@ -73,3 +73,7 @@ class Task:
     etag: str
     # A deleted task's row stays for its runs' history, and until it is purged; its name is free again.
     deleted_at: datetime | None = None
+    # The template that it was made of.
+    template_id: TemplateId | None = None
+    template_name: str = ""
+    template_version: int = 0

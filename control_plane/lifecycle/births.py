@@ -32,6 +32,8 @@ class Birth:
     created_by: PrincipalId
     actor: str = ""
     task: Task | None = None
+    # A template that is run directly, as the task that it would be.
+    template: Task | None = None
     options: RunOptions = field(default_factory=RunOptions)
     schedule_id: ScheduleId | None = None
     scheduled_time: datetime | None = None
@@ -85,7 +87,7 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     queue_expires_at = None
     if spec.queue_timeout_s is not None:
         queue_expires_at = (options.not_before or now) + timedelta(seconds=spec.queue_timeout_s)
-    old = birth.retry_of
+    old, about = birth.retry_of, birth.task or birth.template or birth.retry_of
     run = Run(
         id=RunId(house.clock.new_id()),
         project_id=birth.project_id,
@@ -96,7 +98,10 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
         created_at=now,
         task_id=None if birth.task is None else birth.task.id,
         task_name="" if birth.task is None else birth.task.name,
-        tags=() if birth.task is None else birth.task.tags,
+        tags=() if about is None else about.tags,
+        template_id=None if about is None else about.template_id,
+        template_name="" if about is None else about.template_name,
+        template_version=0 if about is None else about.template_version,
         # Values never lie in the options: sensitive ones would be there in clear.
         options=replace(options, variables={}, sensitive_variables=()) if options.variables else options,
         variables=birth.values.stored,

@@ -90,7 +90,7 @@ async def update(house: House, project_id: ProjectId, change: ProjectChange) -> 
 
 
 async def delete(house: House, project_id: ProjectId, etag: str = "") -> None:
-    """Refused while the project holds tasks, schedules, secrets or runs: FailedPrecondition PROJECT_NOT_EMPTY."""
+    """Refused while it holds tasks, templates, schedules, secrets or runs: FailedPrecondition PROJECT_NOT_EMPTY."""
 
     def body(connection: Connection) -> None:
         project = _load(connection, project_id, etag)

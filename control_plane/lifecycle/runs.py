@@ -15,7 +15,6 @@ from control_plane.domain.errors import (
     NotFound,
 )
 from control_plane.domain.ids import ProjectId, RunId, TaskId, next_epoch
-from control_plane.domain.overrides import check_allowed, overridden
 from control_plane.domain.principal import Caller, PrincipalKind
 from control_plane.domain.run import RUN_TERMINAL, Run, RunOptions, TriggerType
 from control_plane.domain.run_rules import validate_cancel, validate_options
@@ -24,11 +23,11 @@ from control_plane.domain.spec_rules import validate_size, validate_spec
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.stops import cancel as decide_cancel
 from control_plane.domain.stops import force as decide_force
-from control_plane.domain.task import Task
-from control_plane.domain.variable_rules import check_given, check_places
+from control_plane.domain.variable_rules import check_given
 from control_plane.lifecycle.births import Birth, born, check_references, require_launcher
 from control_plane.lifecycle.house import FrozenSpec, House, load_newest, require_project, store
 from control_plane.lifecycle.requests import once, refuse, request_id_violations
+from control_plane.lifecycle.sources import TemplateUse, of_spec, of_task, of_template
 from control_plane.lifecycle.variables import Given, again, resolve, unused
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -36,11 +35,12 @@ from control_plane.storage.database import Connection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run that a caller wants: of a task, or of a spec of its own. Exactly one of the two is given."""
+    """A run that a caller wants: of a task, a template, or a spec of its own. Exactly one of them is given."""
 
     project_id: ProjectId
     task_id: TaskId | None = None
     spec: RunSpec | None = None
+    template: TemplateUse | None = None
     options: RunOptions = field(default_factory=RunOptions)
 
 
@@ -65,12 +65,13 @@ def _violations(house: House, caller: Caller, new: NewRun) -> tuple[FieldViolati
     # What the task says of its variables is looked at in the transaction; the rest is named together with all else.
     given = Given(values=new.options.variables, sensitive=new.options.sensitive_variables)
     found += [*check_given(given.values, given.sensitive, given.path), *unused(given)]
-    if (new.task_id is None) == (new.spec is None):
-        found.append(FieldViolation(field="what", description="exactly one of task and spec must be given"))
+    if sum(each is not None for each in (new.task_id, new.spec, new.template)) != 1:
+        found.append(FieldViolation(field="what", description="exactly one of task, template and spec must be given"))
     if new.spec is not None:
         found.extend(validate_spec(new.spec, lease_s=house.timing.lease_s(0)))
         if new.options.overrides is not None:
-            found.append(FieldViolation(field="options.overrides", description="is only for a run of a task"))
+            text = "is only for a run of a task or a template"
+            found.append(FieldViolation(field="options.overrides", description=text))
         none: dict[str, str] = {}
         found.extend(check_keys(new.spec.concurrency, "spec.concurrency", values=none, sensitive=(), of_task=False))
     return tuple(found)
@@ -114,41 +115,29 @@ def _create(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec | None
 
 
 def _create_fresh(house: House, caller: Caller, new: NewRun, frozen: FrozenSpec | None, conn: Connection) -> Case:
-    task = None
     if new.task_id is not None:
-        task = reads.task(conn, new.task_id)
-        if task is None or task.deleted_at is not None or task.project_id != new.project_id:
-            raise NotFound(ErrorCode.TASK_NOT_FOUND)
-        if not task.active:
-            raise FailedPrecondition(ErrorCode.TASK_INACTIVE, f"Task {task.name} is not active.")
-        frozen = _frozen(house, conn, task, new.options)
-    if frozen is None:
-        raise ValueError("neither a task nor a spec")
-    require_launcher(frozen.spec)
-    check_references(conn, new.project_id, frozen.spec)
-    given = Given(values=new.options.variables, sensitive=new.options.sensitive_variables)
+        source = of_task(house, conn, new.task_id, new.project_id, new.options)
+    elif new.template is not None:
+        source = of_template(house, conn, new.template, new.project_id, new.options)
+    elif frozen is not None:
+        source = of_spec(frozen, new.options)
+    else:
+        raise ValueError("neither a task nor a template nor a spec")
+    spec = source.frozen.spec
+    require_launcher(spec)
+    check_references(conn, new.project_id, spec)
     birth = Birth(
         project_id=new.project_id,
-        frozen=frozen,
-        task=task,
+        frozen=source.frozen,
+        task=source.task,
+        template=source.template,
         options=new.options,
         trigger_type=_trigger(caller),
         created_by=caller.principal.id,
         actor=caller.principal.name,
-        values=resolve(conn, new.project_id, frozen.spec, given, task),
+        values=resolve(conn, new.project_id, spec, source.given, source.task or source.template),
     )
     return born(house, conn, birth)
-
-
-def _frozen(house: House, conn: Connection, task: Task, options: RunOptions) -> FrozenSpec:
-    """The task's spec, with what this run does otherwise. Raises InvalidArgument."""
-    if options.overrides is None:
-        return house.specs.frozen(conn, task.spec_sha256)
-    refuse(*check_allowed(options.overrides, task.allowed_overrides, "options.overrides"))
-    spec = overridden(house.spec(conn, task.spec_sha256), options.overrides)
-    places = check_places(spec, "options.overrides", allow_shell_substitution=True)
-    refuse(*validate_spec(spec, lease_s=house.timing.lease_s(0), path="options.overrides"), *places)
-    return house.specs.freeze(spec)
 
 
 def _trigger(caller: Caller) -> TriggerType:

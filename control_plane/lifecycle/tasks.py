@@ -17,6 +17,7 @@ from control_plane.domain.spec import RunSpec
 from control_plane.domain.spec_rules import validate_size, validate_spec
 from control_plane.domain.task import NotificationSettings, ReportSettings, Task
 from control_plane.domain.task_rules import check_task, check_template
+from control_plane.domain.template import Origin
 from control_plane.domain.variables import UnknownVariables, Variable
 from control_plane.lifecycle import schedules
 from control_plane.lifecycle.house import House
@@ -103,12 +104,20 @@ class _StoredSpec:
     spec: RunSpec
 
 
-async def create(house: House, caller: Caller, new: NewTask, found: tuple[FieldViolation, ...] = ()) -> Task:
-    """`found` is what the caller's side knows to be wrong already.
+async def create(
+    house: House,
+    caller: Caller,
+    new: NewTask,
+    found: tuple[FieldViolation, ...] = (),
+    *,
+    origin: Origin | None = None,
+    asked: object = None,
+) -> Task:
+    """`found` is what the caller's side knows to be wrong already; `origin` is the template that it is `asked` of.
 
     Raises InvalidArgument with every offending field, AlreadyExists NAME_TAKEN or REQUEST_ID_REUSED.
     """
-    draft = _draft(house, caller, new)
+    draft = _draft(house, caller, new, origin)
     drafts = _named(new)
     refuse(
         *found,
@@ -124,8 +133,8 @@ async def create(house: House, caller: Caller, new: NewTask, found: tuple[FieldV
         return once(
             connection,
             caller,
-            "CreateTask",
-            new,
+            "CreateTask" if asked is None else "InstantiateTemplate",
+            new if asked is None else asked,
             now=house.clock.now(),
             kept_s=house.timing.request_id_kept_s,
             load=lambda known: reads.task(connection, TaskId(known)),
@@ -167,7 +176,7 @@ async def new_owner(
     return found.id, ()
 
 
-def _draft(house: House, caller: Caller, new: NewTask) -> Task:
+def _draft(house: House, caller: Caller, new: NewTask, origin: Origin | None) -> Task:
     now = house.clock.now()
     said = {each.name: getattr(new, each.name) for each in fields(NewTask) if each.name not in ("spec", "schedules")}
     return Task(
@@ -182,6 +191,7 @@ def _draft(house: House, caller: Caller, new: NewTask) -> Task:
             "updated_at": now,
             "etag": FIRST_ETAG,
         }
+        | ({} if origin is None else {each.name: getattr(origin, each.name) for each in fields(Origin)})
     )
 
 

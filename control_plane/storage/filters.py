@@ -20,6 +20,8 @@ from control_plane.storage.tables import (
     SCHEDULES,
     TASK_MARKS,
     TASKS,
+    TEMPLATE_MARKS,
+    TEMPLATES,
 )
 
 Condition = ColumnElement[bool]
@@ -153,6 +155,15 @@ TASK_LEAVES: Final[Mapping[str, Leaf]] = {
     "created_at": _time(TASKS.c.created_at),
     "updated_at": _time(TASKS.c.updated_at),
     "deleted_at": _time(TASKS.c.deleted_at),
+}
+TEMPLATE_LEAVES: Final[Mapping[str, Leaf]] = {
+    "name": _text(TEMPLATES.c.name),
+    "tag": _marks(TEMPLATE_MARKS, TEMPLATE_MARKS.c.template_id, TEMPLATES.c.id),
+    "label": _marks(TEMPLATE_MARKS, TEMPLATE_MARKS.c.template_id, TEMPLATES.c.id),
+    "owner": _principal(TEMPLATES.c.owner),
+    "public": _flag(TEMPLATES.c.is_public == true()),
+    "created_at": _time(TEMPLATES.c.created_at),
+    "updated_at": _time(TEMPLATES.c.updated_at),
 }
 AUDIT_LEAVES: Final[Mapping[str, Leaf]] = {
     "principal": _actor,

@@ -14,6 +14,7 @@ from control_plane.domain.runner import Runner
 from control_plane.domain.schedule import Schedule
 from control_plane.domain.secret import Secret
 from control_plane.domain.task import Task
+from control_plane.domain.template import Template
 from control_plane.storage import tables
 from control_plane.storage.rows import Shape
 
@@ -23,6 +24,8 @@ TOKEN: Final = Shape(Token, tables.TOKENS)
 JOIN_TOKEN: Final = Shape(JoinToken, tables.JOIN_TOKENS)
 RUNNER: Final = Shape(Runner, tables.RUNNERS)
 TASK: Final = Shape(Task, tables.TASKS)
+TEMPLATE: Final = Shape(Template, tables.TEMPLATES)
+TEMPLATE_VERSION: Final = Shape(Template, tables.TEMPLATE_VERSIONS)
 RUN: Final = Shape(Run, tables.RUNS)
 ATTEMPT: Final = Shape(Attempt, tables.ATTEMPTS)
 RUN_EVENT: Final = Shape(RunEventRecord, tables.RUN_EVENTS)

@@ -23,6 +23,7 @@ from banksman.v1 import (
     spec_pb2,
     system_pb2_grpc,
     task_pb2_grpc,
+    template_pb2_grpc,
 )
 from google.protobuf.duration_pb2 import Duration
 
@@ -41,6 +42,7 @@ class Doors:
         metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self.channel = grpc.aio.insecure_channel(target, interceptors=_bearers(metadata))
         self.tasks: Any = task_pb2_grpc.TaskServiceStub(self.channel)
+        self.templates: Any = template_pb2_grpc.TemplateServiceStub(self.channel)
         self.runs: Any = run_pb2_grpc.RunServiceStub(self.channel)
         self.logs: Any = log_pb2_grpc.LogServiceStub(self.channel)
         self.schedules: Any = schedule_pb2_grpc.ScheduleServiceStub(self.channel)

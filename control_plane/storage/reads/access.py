@@ -25,6 +25,7 @@ from control_plane.storage.tables import (
     SCHEDULES,
     SECRETS,
     TASKS,
+    TEMPLATES,
     TOKENS,
 )
 
@@ -84,7 +85,7 @@ def list_projects(
 
 
 def project_contents(connection: Connection, project_id: ProjectId) -> tuple[str, ...]:
-    """What kinds of things a project holds: of tasks, schedules, secrets, runs."""
+    """What kinds of things a project holds: of tasks, schedules, secrets, templates, runs."""
     kinds = {
         "tasks": exists().where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None)),
         "schedules": exists().where(
@@ -92,6 +93,7 @@ def project_contents(connection: Connection, project_id: ProjectId) -> tuple[str
             SCHEDULES.c.task_id.in_(select(TASKS.c.id).where(TASKS.c.deleted_at.is_(None))),
         ),
         "secrets": exists().where(SECRETS.c.project_id == project_id),
+        "templates": exists().where(TEMPLATES.c.project_id == project_id),
         "runs": exists().where(RUNS.c.project_id == project_id, RUNS.c.hidden_at.is_(None)),
     }
     return tuple(kind for kind, there in kinds.items() if connection.execute(select(there)).scalar())

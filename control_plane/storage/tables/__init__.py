@@ -17,6 +17,7 @@ from control_plane.storage.tables.runs import (
     TASKS,
 )
 from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, RUN_TURNS, SCHEDULES, SECRETS
+from control_plane.storage.tables.templates import TEMPLATE_MARKS, TEMPLATE_VERSIONS, TEMPLATES
 
 __all__ = [
     "ATTEMPTS",
@@ -44,5 +45,8 @@ __all__ = [
     "SPEC_SECRETS",
     "TASKS",
     "TASK_MARKS",
+    "TEMPLATES",
+    "TEMPLATE_MARKS",
+    "TEMPLATE_VERSIONS",
     "TOKENS",
 ]

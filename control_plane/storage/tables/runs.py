@@ -56,6 +56,9 @@ TASKS: Final = Table(
     Column("is_public", Boolean, nullable=False, server_default=false()),
     Column("report", Text, nullable=False, server_default="{}"),
     Column("notifications", Text, nullable=False, server_default="[]"),
+    Column("template_id", Text),
+    Column("template_name", Text, nullable=False, server_default=""),
+    Column("template_version", BigInteger, nullable=False, server_default="0"),
 )
 partial_("uq_tasks_name", TASKS.c.project_id, TASKS.c.name, where="deleted_at IS NULL", unique=True)
 
@@ -105,6 +108,9 @@ RUNS: Final = Table(
     # Absent where the spec is no template.
     Column("variables", Text),
     Column("tags", Text, nullable=False, server_default="[]"),
+    Column("template_id", Text),
+    Column("template_name", Text, nullable=False, server_default=""),
+    Column("template_version", BigInteger, nullable=False, server_default="0"),
     # Deleted: nobody sees it any more. Its row stays as a tombstone, emptied when what it held has been removed.
     when_("hidden_at"),
     Column("hidden_by", Text, nullable=False, server_default=""),

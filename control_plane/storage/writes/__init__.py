@@ -70,6 +70,7 @@ from control_plane.storage.writes.tasks import (
     save_secret,
     save_task,
 )
+from control_plane.storage.writes.templates import delete_template, insert_template, save_template
 
 __all__ = [
     "append_audit",
@@ -88,6 +89,7 @@ __all__ = [
     "delete_secret",
     "delete_setting",
     "delete_task",
+    "delete_template",
     "delete_tombstones",
     "delete_tombstones_of_project",
     "delete_unused_specs",
@@ -110,6 +112,7 @@ __all__ = [
     "insert_server",
     "insert_spec",
     "insert_task",
+    "insert_template",
     "insert_token",
     "insert_turn",
     "link_firing",
@@ -129,6 +132,7 @@ __all__ = [
     "save_schedule",
     "save_secret",
     "save_task",
+    "save_template",
     "store_withheld",
     "upsert_segment",
     "use_token",

@@ -18,6 +18,8 @@ from control_plane.storage.tables import (
     SCHEDULES,
     SPECS,
     TASKS,
+    TEMPLATE_VERSIONS,
+    TEMPLATES,
 )
 from control_plane.storage.writes.server import EVENTS_DELETED_TO, raise_setting
 
@@ -50,13 +52,15 @@ def delete_runs(connection: Connection, *, completed_before: datetime, limit: in
 
 
 def delete_unused_specs(connection: Connection, *, before: datetime, limit: int) -> int:
-    """Deletes specs older than `before` that no task and no run refers to."""
+    """Deletes specs older than `before` that no task, no template and no run refers to."""
     unused = (
         select(SPECS.c.sha256)
         .where(
             SPECS.c.created_at < to_us(before),
             ~exists().where(RUNS.c.spec_sha256 == SPECS.c.sha256),
             ~exists().where(TASKS.c.spec_sha256 == SPECS.c.sha256),
+            ~exists().where(TEMPLATES.c.spec_sha256 == SPECS.c.sha256),
+            ~exists().where(TEMPLATE_VERSIONS.c.spec_sha256 == SPECS.c.sha256),
         )
         .limit(limit)
     )

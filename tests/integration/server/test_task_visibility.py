@@ -56,7 +56,7 @@ def about_tasks():
     """The methods whose request names a task or a schedule, from the descriptors."""
     for method in methods():
         fields = method.input_type.fields_by_name
-        if "task" in fields or "schedule" in fields:
+        if method.containing_service.name != "TemplateService" and ("task" in fields or "schedule" in fields):
             yield method
 
 

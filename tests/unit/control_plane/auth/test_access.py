@@ -77,6 +77,12 @@ TaskService/PurgeTask                    - - y y
 TaskService/RunTask                      - - y y
 TaskService/UndeleteTask                 - - y y
 TaskService/UpdateTask                   - - y y
+TemplateService/CreateTemplate           - - y y
+TemplateService/DeleteTemplate           - - y y
+TemplateService/GetTemplate              - - y y
+TemplateService/InstantiateTemplate      - - y y
+TemplateService/ListTemplates            - - y y
+TemplateService/UpdateTemplate           - - y y
 """
 ROWS = {line.split()[0]: line.split()[1:] for line in MATRIX.strip().splitlines()}
 
