@@ -47,6 +47,9 @@ from control_plane.logs.ingest import Ingest
 from control_plane.logs.ledger import HouseLedger
 from control_plane.logs.purger import Purger
 from control_plane.logs.tail import Tail
+from control_plane.notifications.courier import Courier
+from control_plane.notifications.rules import Rules
+from control_plane.notifications.senders import Senders
 from control_plane.scheduling.scheduler import Chore, Scheduler
 from control_plane.storage.database import DATABASE_NAME, CannotOpen, Database
 from control_plane.watch import Watch
@@ -79,6 +82,7 @@ class Rooms:
     store: FileLogStore
     scheduler: Scheduler
     purger: Purger
+    courier: Courier
     desk: Desk
     gate: Gate
     door: Door
@@ -189,6 +193,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         tail=tail,
         store=store,
         scheduler=Scheduler(house, (*_chores(settings, house, ingest, ledger, store), sign)),
+        courier=Courier(house, Senders(_rules(settings), f"banksman/{version('banksman')}")),
         purger=Purger(house=house, store=store, give_up=partial(ingest.seal_incomplete, why="the run was deleted")),
         desk=desk,
         gate=gate,
@@ -214,6 +219,16 @@ def _chores(
         Chore(name="remove old logs", every_s=600.0, run=logs.remove_old),
         Chore(name="remember how far the database is", every_s=30.0, run=partial(restores.keep, house)),
         Chore(name="remove old rows", every_s=600.0, run=partial(housekeeping.sweep, house, keep)),
+    )
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules.of(
+        http=settings.notify_http,
+        ports_text=settings.notify_ports,
+        networks_text=settings.notify_networks,
+        channels_text=settings.notify_channels,
+        first_wait_s=settings.notify_first_wait_s,
     )
 
 
@@ -243,6 +258,7 @@ async def _run(
             group.create_task(sweeper.run(), name="sweeper"),
             group.create_task(rooms.scheduler.run(), name="scheduler"),
             group.create_task(rooms.purger.run(), name="purger"),
+            group.create_task(rooms.courier.run(), name="notifications"),
             group.create_task(_watch_over(rooms), name="open calls"),
         ]
         try:

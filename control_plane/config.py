@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from control_plane.domain.addresses import networks, ports
 from control_plane.domain.timing import Timing
 
 ENVIRONMENT_PREFIX = "BANKSMAN_SERVER_"
@@ -53,6 +54,15 @@ class Settings:
     log_keep_bytes: int = 50 << 30
     # Below this much free disk no log byte is acknowledged any more.
     disk_reserve_bytes: int = 64 << 20
+
+    # Webhooks: plain http too; ports, or "*"; networks beside public addresses ("10.0.0.0/8, 127.0.0.0/8").
+    notify_http: bool = False
+    notify_ports: str = "443, 8443"
+    notify_networks: str = ""
+    # Schemes of other channels; those that are named by default lead to hosts of their own only.
+    notify_channels: str = "slack, discord, tgram, pagerduty, opsgenie, pover"
+    # Until the second attempt; later waits are multiples of it, for a day.
+    notify_first_wait_s: float = 5.0
 
     max_sessions: int = 10_000
     # Calls that watch, follow or wait and are open at a time, of one caller.
@@ -188,5 +198,16 @@ def _check(settings: Settings) -> None:
             for name, floor in floors.items()
             if getattr(settings, name) < floor
         ]
+    problems += _notify_problems(settings)
     if problems:
         raise ConfigError("; ".join(problems))
+
+
+def _notify_problems(settings: Settings) -> list[str]:
+    problems = []
+    for name, parse in (("notify_ports", ports), ("notify_networks", networks)):
+        try:
+            parse(getattr(settings, name))
+        except ValueError as error:
+            problems.append(f"{name} = {getattr(settings, name)!r}: {error}")
+    return problems

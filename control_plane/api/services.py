@@ -6,7 +6,9 @@ from banksman.v1 import (
     access_pb2_grpc,
     audit_pb2_grpc,
     log_pb2_grpc,
+    notification_pb2_grpc,
     project_pb2_grpc,
+    report_pb2_grpc,
     run_pb2_grpc,
     runner_pb2_grpc,
     schedule_pb2_grpc,
@@ -22,7 +24,9 @@ from control_plane.api.audit import AuditServicer
 from control_plane.api.desk import Desk
 from control_plane.api.entry import RunnerSessionServicer
 from control_plane.api.logs import LogServicer
+from control_plane.api.notifications import NotificationServicer
 from control_plane.api.projects import ProjectServicer
+from control_plane.api.reports import ReportServicer
 from control_plane.api.runners import RunnerServicer
 from control_plane.api.runs import RunServicer
 from control_plane.api.schedules import ScheduleServicer
@@ -45,6 +49,8 @@ NAMES = (
     "banksman.v1.SecretService",
     "banksman.v1.SystemService",
     "banksman.v1.AuditService",
+    "banksman.v1.NotificationService",
+    "banksman.v1.ReportService",
 )
 
 
@@ -63,4 +69,6 @@ def add_services(door: Door, desk: Desk) -> None:
     secret_pb2_grpc.add_SecretServiceServicer_to_server(SecretServicer(desk), server)
     system_pb2_grpc.add_SystemServiceServicer_to_server(SystemServicer(desk), server)
     audit_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(desk), server)
+    notification_pb2_grpc.add_NotificationServiceServicer_to_server(NotificationServicer(desk), server)
+    report_pb2_grpc.add_ReportServiceServicer_to_server(ReportServicer(desk), server)
     door.announce(*NAMES)

@@ -45,6 +45,8 @@ RULES: Mapping[str, Rule] = {
         *("CreateRun", "GetRun", "ListRuns", "CancelRun", "RetryRun", "WaitRun", "WatchRuns", "ListRunEvents"),
         *("CancelRuns", "DeleteRun"),
     ),
+    **_methods(_V1 + "NotificationService", Rule.MEMBER, "ListDeliveries", "RedeliverNotification"),
+    **_methods(_V1 + "ReportService", Rule.MEMBER, "GetReport", "ListReports"),
     **_methods(_V1 + "LogService", Rule.MEMBER, "ReadLogs"),
     **_methods(
         _V1 + "ScheduleService",

@@ -104,6 +104,14 @@ class Client:
         return contract.secret_pb2_grpc.SecretServiceStub(self.channel)
 
     @cached_property
+    def notifications(self) -> contract.notification_pb2_grpc.NotificationServiceStub:
+        return contract.notification_pb2_grpc.NotificationServiceStub(self.channel)
+
+    @cached_property
+    def reports(self) -> contract.report_pb2_grpc.ReportServiceStub:
+        return contract.report_pb2_grpc.ReportServiceStub(self.channel)
+
+    @cached_property
     def system(self) -> contract.system_pb2_grpc.SystemServiceStub:
         return contract.system_pb2_grpc.SystemServiceStub(self.channel)
 

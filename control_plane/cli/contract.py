@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from banksman.v1 import audit_pb2 as audit_pb2
     from banksman.v1 import audit_pb2_grpc as audit_pb2_grpc
     from banksman.v1 import limit_pb2 as limit_pb2
-    from banksman.v1 import limit_pb2 as limit_pb2
     from banksman.v1 import log_pb2 as log_pb2
     from banksman.v1 import log_pb2_grpc as log_pb2_grpc
+    from banksman.v1 import notification_pb2 as notification_pb2
+    from banksman.v1 import notification_pb2_grpc as notification_pb2_grpc
     from banksman.v1 import project_pb2 as project_pb2
     from banksman.v1 import project_pb2_grpc as project_pb2_grpc
+    from banksman.v1 import report_pb2 as report_pb2
+    from banksman.v1 import report_pb2_grpc as report_pb2_grpc
     from banksman.v1 import run_pb2 as run_pb2
     from banksman.v1 import run_pb2_grpc as run_pb2_grpc
     from banksman.v1 import runner_pb2 as runner_pb2

@@ -32,6 +32,7 @@ TREE: dict[str, str | Noun] = {
         cancel="run_stop:cancel",
         retry="run_exec:retry_run",
         delete="run_delete:delete",
+        report="run_report:report",
     ),
     "task": Noun(
         "Keep what is run more than once.",
@@ -85,6 +86,9 @@ TREE: dict[str, str | Noun] = {
         set="secrets:set_secret",
         list="secrets:list_secrets",
         rm="secrets:remove",
+    ),
+    "notification": Noun(
+        "What was told to whom.", list="notifications:list_deliveries", redeliver="notifications:redeliver"
     ),
     "principal": Noun(
         "Who may call.",

@@ -10,6 +10,7 @@ from control_plane.domain.reason import Reason
 from control_plane.domain.run import RUN_TABLE, RUN_TERMINAL, Run, RunEvent, RunState
 from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import RunSpec
+from control_plane.domain.task import NotificationSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,8 @@ class Case:
     attempt: Attempt | None = None
     others: tuple[Attempt, ...] = ()
     task_deleted: bool = False
+    # Of the run's task, as they are now.
+    notifications: tuple[NotificationSettings, ...] = ()
     events: tuple[RunEventRecord, ...] = ()
     sends: tuple[ToRunner, ...] = ()
     # Other runs that the same transaction has moved: they are told with this one.

@@ -28,6 +28,8 @@ class ErrorCode(StrEnum):
     TOKEN_NOT_FOUND = "TOKEN_NOT_FOUND"
     JOIN_TOKEN_NOT_FOUND = "JOIN_TOKEN_NOT_FOUND"
     SECRET_NOT_FOUND = "SECRET_NOT_FOUND"
+    DELIVERY_NOT_FOUND = "DELIVERY_NOT_FOUND"
+    REPORT_NOT_FOUND = "REPORT_NOT_FOUND"
     NAME_TAKEN = "NAME_TAKEN"
     RUNNER_NAME_TAKEN = "RUNNER_NAME_TAKEN"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -112,6 +114,8 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.TOKEN_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such token."),
     _C.JOIN_TOKEN_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such join token."),
     _C.SECRET_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such secret."),
+    _C.DELIVERY_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such notification."),
+    _C.REPORT_NOT_FOUND: _E("NOT_FOUND", 404, "The run has no such report."),
     _C.NAME_TAKEN: _E("ALREADY_EXISTS", 409, "The name is taken."),
     _C.RUNNER_NAME_TAKEN: _E("ALREADY_EXISTS", 409, "A runner of this name is enrolled."),
     _C.REQUEST_ID_REUSED: _E("ALREADY_EXISTS", 409, "The request id was used with another request."),

@@ -12,6 +12,8 @@ ScheduleId = NewType("ScheduleId", str)
 PrincipalId = NewType("PrincipalId", str)
 TokenId = NewType("TokenId", str)
 JoinTokenId = NewType("JoinTokenId", str)
+DeliveryId = NewType("DeliveryId", str)
+ReportId = NewType("ReportId", str)
 
 _EPOCH_COUNTER_BITS = 48
 

@@ -12,6 +12,7 @@ from control_plane.domain.machine import terminal
 from control_plane.domain.progress import Progress
 from control_plane.domain.reason import Reason
 from control_plane.domain.spec import EnvVar, LossPolicy, RetryPolicy, Selector
+from control_plane.domain.task import ReportFormat
 from control_plane.domain.variables import VariableValue
 
 
@@ -173,6 +174,9 @@ class Run:
     queue_rank: int = 1
     # In which of the queues that take turns it waits.
     lane: str = ""
+    # Formats of a report that is still to be made; since when only the report keeps the run from being settled.
+    report_formats: tuple[ReportFormat, ...] = ()
+    report_due_at: datetime | None = None
     # What it takes under the limits of its spec.
     places: tuple[Place, ...] = ()
     deadline: datetime | None = None
@@ -198,6 +202,8 @@ class Run:
     # Rejections, NOT_STARTED and losses in all; at most limits.INFRA_RETRIES before the run gives up.
     infra_retries: int = 0
     rejected_count: int = 0
+    # Never removed by age.
+    pinned: bool = False
     schedule_id: ScheduleId | None = None
     scheduled_time: datetime | None = None
     result_data: str = ""

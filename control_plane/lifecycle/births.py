@@ -16,6 +16,7 @@ from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import Task
 from control_plane.lifecycle.house import FrozenSpec, House
 from control_plane.lifecycle.limits import Admission, admit, places_for
+from control_plane.lifecycle.notices import keep_notices
 from control_plane.lifecycle.requests import refuse
 from control_plane.lifecycle.variables import Values, seal
 from control_plane.storage import reads, writes
@@ -118,9 +119,11 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     run = replace(run, places=admission.places, lane=admission.lane)
     if admission.note:
         birth = replace(birth, skip=Reason.LIMIT_REACHED, skip_note=admission.note)
-    case = _begun(Case(run=run, spec=spec, also=admission.superseded), birth, now)
+    notifications = () if birth.task is None else birth.task.notifications
+    case = _begun(Case(run=run, spec=spec, notifications=notifications, also=admission.superseded), birth, now)
     writes.insert_run(conn, case.run)
     writes.append_events(conn, case.events)
+    keep_notices(conn, None, case)
     if birth.values.sensitive and birth.skip is None:
         seal(house, conn, case.run, birth.values)
     return case

@@ -23,8 +23,9 @@ from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.spec_rules import with_defaults
 from control_plane.domain.timing import Timing
-from control_plane.lifecycle.outcomes import count_outcome
 from control_plane.domain.turns import Turns
+from control_plane.lifecycle import notices
+from control_plane.lifecycle.outcomes import count_outcome
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection, Database
 from control_plane.watch import Watch
@@ -163,6 +164,8 @@ def _topics(case: Case) -> set[str]:
     over = case.run.schedule_id is not None and not case.run.is_active
     if case.run.state is RunState.QUEUED or over or (attempt is not None and not attempt.is_live):
         topics.add("queue")
+    if case.notifications and case.events:
+        topics.add(notices.TOPIC)
     return topics
 
 
@@ -190,7 +193,10 @@ def _load(house: House, conn: Connection, run_id: RunId, epoch: int | None) -> C
     task = None if run.task_id is None else reads.task(conn, run.task_id)
     deleted = run.task_id is not None and (task is None or task.deleted_at is not None)
     spec = house.spec(conn, run.spec_sha256)
-    return Case(run=run, spec=spec, attempt=attempt, others=others, task_deleted=deleted)
+    notifications = () if task is None else task.notifications
+    return Case(
+        run=run, spec=spec, attempt=attempt, others=others, task_deleted=deleted, notifications=notifications
+    )
 
 
 def store(conn: Connection, before: Case, after: Case) -> Case:
@@ -204,6 +210,7 @@ def store(conn: Connection, before: Case, after: Case) -> Case:
     if not saved:
         raise Aborted(ErrorCode.CONCURRENT_CHANGE, f"Run {before.run.id} was changed at the same moment.")
     writes.append_events(conn, after.events)
+    notices.keep_notices(conn, before.run, after)
     if after.run.schedule_id is not None and before.run.is_active and not after.run.is_active:
         count_outcome(conn, after.run)
     if after.run.variables and after.run.settled_at is not None and before.run.settled_at is None:

@@ -7,8 +7,10 @@ from typing import Final
 from control_plane.domain.attempt import Attempt
 from control_plane.domain.audit import AuditEvent, AuditHead
 from control_plane.domain.history import RunEventRecord
+from control_plane.domain.notification import Delivery
 from control_plane.domain.principal import JoinToken, Principal, Token
 from control_plane.domain.project import Project
+from control_plane.domain.report import Report
 from control_plane.domain.run import Run
 from control_plane.domain.runner import Runner
 from control_plane.domain.schedule import Schedule
@@ -32,4 +34,6 @@ RUN_EVENT: Final = Shape(RunEventRecord, tables.RUN_EVENTS)
 SCHEDULE: Final = Shape(Schedule, tables.SCHEDULES)
 SECRET: Final = Shape(Secret, tables.SECRETS)
 AUDIT_EVENT: Final = Shape(AuditEvent, tables.AUDIT_EVENTS)
+DELIVERY: Final = Shape(Delivery, tables.DELIVERIES)
+REPORT: Final = Shape(Report, tables.REPORTS)
 AUDIT_HEAD: Final = Shape(AuditHead, tables.AUDIT_HEADS)

@@ -13,7 +13,9 @@ from banksman.v1 import (
     access_pb2_grpc,
     log_pb2,
     log_pb2_grpc,
+    notification_pb2_grpc,
     project_pb2_grpc,
+    report_pb2_grpc,
     run_pb2,
     run_pb2_grpc,
     runner_pb2,
@@ -42,10 +44,12 @@ class Doors:
         metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self.channel = grpc.aio.insecure_channel(target, interceptors=_bearers(metadata))
         self.tasks: Any = task_pb2_grpc.TaskServiceStub(self.channel)
+        self.reports: Any = report_pb2_grpc.ReportServiceStub(self.channel)
         self.templates: Any = template_pb2_grpc.TemplateServiceStub(self.channel)
         self.runs: Any = run_pb2_grpc.RunServiceStub(self.channel)
         self.logs: Any = log_pb2_grpc.LogServiceStub(self.channel)
         self.schedules: Any = schedule_pb2_grpc.ScheduleServiceStub(self.channel)
+        self.notifications: Any = notification_pb2_grpc.NotificationServiceStub(self.channel)
         self.projects: Any = project_pb2_grpc.ProjectServiceStub(self.channel)
         self.access: Any = access_pb2_grpc.AccessServiceStub(self.channel)
         self.runners: Any = runner_pb2_grpc.RunnerServiceStub(self.channel)

@@ -9,7 +9,9 @@ import grpc
 from banksman.v1 import (
     access_pb2_grpc,
     log_pb2_grpc,
+    notification_pb2_grpc,
     project_pb2_grpc,
+    report_pb2_grpc,
     run_pb2_grpc,
     runner_pb2_grpc,
     schedule_pb2_grpc,
@@ -72,7 +74,9 @@ class Doors:
             channel = grpc.intercept_channel(channel, *watching)
         self.access = access_pb2_grpc.AccessServiceStub(channel)
         self.logs = log_pb2_grpc.LogServiceStub(channel)
+        self.notifications = notification_pb2_grpc.NotificationServiceStub(channel)
         self.projects = project_pb2_grpc.ProjectServiceStub(channel)
+        self.reports = report_pb2_grpc.ReportServiceStub(channel)
         self.runs = run_pb2_grpc.RunServiceStub(channel)
         self.runners = runner_pb2_grpc.RunnerServiceStub(channel)
         self.schedules = schedule_pb2_grpc.ScheduleServiceStub(channel)

@@ -32,14 +32,24 @@ from control_plane.storage.reads.audit import (
 from control_plane.storage.reads.firings import fired_times, firings, list_firings, run_ahead, run_of_firing
 from control_plane.storage.reads.logs import (
     abandoned_logs,
-    expired_logs,
     log_bytes_total,
     log_owner,
     log_segments,
     log_view,
     oldest_logs,
+    oldest_logs_of_project,
     unsealed_logs,
     unsealed_of_runner,
+)
+from control_plane.storage.reads.notices import (
+    DeliveryFilter,
+    delivery,
+    due_deliveries,
+    list_deliveries,
+    next_delivery_at,
+    report_body,
+    reports_due,
+    reports_of_run,
 )
 from control_plane.storage.reads.places import LAST, active, held, lanes, project_limit
 from control_plane.storage.reads.purge import StoredLog, hidden_by, hidden_runs, logs_of_runs
@@ -56,6 +66,7 @@ from control_plane.storage.reads.resolve import (
     the_schedule,
     the_task,
 )
+from control_plane.storage.reads.retention import count_old_runs, log_bytes_by_project, old_runs, retentions
 from control_plane.storage.reads.runners import find_runner, list_runners, runner, runner_attempts, runners
 from control_plane.storage.reads.runs import (
     EventFilter,
@@ -120,6 +131,7 @@ from control_plane.storage.reads.templates import (
 
 __all__ = [
     "LAST",
+    "DeliveryFilter",
     "EventFilter",
     "Instance",
     "PageRequest",
@@ -141,11 +153,13 @@ __all__ = [
     "audit_end",
     "audit_event",
     "audit_heads",
+    "count_old_runs",
+    "delivery",
+    "due_deliveries",
     "due_runs",
     "due_schedules",
     "events_after",
     "events_deleted_to",
-    "expired_logs",
     "find_deleted_task",
     "find_principal",
     "find_project",
@@ -166,6 +180,7 @@ __all__ = [
     "join_token_by_digest",
     "lanes",
     "list_audit",
+    "list_deliveries",
     "list_events",
     "list_firings",
     "list_join_tokens",
@@ -179,6 +194,7 @@ __all__ = [
     "list_templates",
     "list_tokens",
     "live_attempts",
+    "log_bytes_by_project",
     "log_bytes_total",
     "log_owner",
     "log_segments",
@@ -187,19 +203,26 @@ __all__ = [
     "matching_runs",
     "newest_audit_head",
     "newest_event_number",
+    "next_delivery_at",
     "next_not_before",
     "no_project",
     "no_run",
     "no_schedule",
     "no_task",
+    "old_runs",
     "no_template",
     "oldest_logs",
+    "oldest_logs_of_project",
     "principal",
     "project",
     "project_contents",
     "project_limit",
     "queued_runs",
     "redeemed_by",
+    "report_body",
+    "reports_due",
+    "reports_of_run",
+    "retentions",
     "run",
     "run_ahead",
     "run_of_firing",

@@ -3,6 +3,7 @@
 from control_plane.storage.tables.access import JOIN_TOKENS, PRINCIPALS, PROJECTS, RUNNERS, SERVER, SETTINGS, TOKENS
 from control_plane.storage.tables.audit import AUDIT_EVENTS, AUDIT_HEADS
 from control_plane.storage.tables.columns import METADATA
+from control_plane.storage.tables.notices import DELIVERIES, REPORTS
 from control_plane.storage.tables.runs import (
     ATTEMPTS,
     LOG_SEGMENTS,
@@ -23,12 +24,14 @@ __all__ = [
     "ATTEMPTS",
     "AUDIT_EVENTS",
     "AUDIT_HEADS",
+    "DELIVERIES",
     "FIRINGS",
     "JOIN_TOKENS",
     "LOG_SEGMENTS",
     "METADATA",
     "PRINCIPALS",
     "PROJECTS",
+    "REPORTS",
     "REQUEST_IDS",
     "RUNNERS",
     "RUNS",

@@ -127,6 +127,9 @@ RUNS: Final = Table(
     Column("places", Text, nullable=False, server_default="[]"),
     # Never removed by age.
     Column("pinned", Boolean, nullable=False, server_default=false()),
+    # Formats of a report that is still to be made; since when nothing but the report keeps the run from being settled.
+    Column("report_formats", Text, nullable=False, server_default="[]"),
+    when_("report_due_at"),
 )
 # A planner believes in a partial index only when a query repeats its condition to the letter: take these.
 QUEUED_RUN: Final = "state = 'QUEUED'"
@@ -145,6 +148,7 @@ partial_("ix_runs_purged", RUNS.c.purged_at, RUNS.c.project_id, where=PURGED_RUN
 # What retention looks through.
 OLD_RUN: Final = "settled_at IS NOT NULL AND hidden_at IS NULL AND NOT pinned"
 partial_("ix_runs_old", RUNS.c.project_id, RUNS.c.settled_at, RUNS.c.id, where=OLD_RUN)
+partial_("ix_runs_report_due", RUNS.c.report_due_at, RUNS.c.id, where="report_due_at IS NOT NULL")
 partial_("ix_runs_due", RUNS.c.due_at, RUNS.c.id, where="due_at IS NOT NULL")
 partial_("ix_runs_queue", RUNS.c.lane, RUNS.c.priority.desc(), RUNS.c.queue_rank, RUNS.c.id, where=QUEUED_RUN)
 partial_("ix_runs_not_before", RUNS.c.not_before, where=f"{QUEUED_RUN} AND not_before IS NOT NULL")

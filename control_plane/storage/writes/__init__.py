@@ -16,6 +16,12 @@ from control_plane.storage.writes.access import (
 )
 from control_plane.storage.writes.audit import append_audit, insert_audit_head
 from control_plane.storage.writes.logs import mark_log_deleted, upsert_segment
+from control_plane.storage.writes.notices import (
+    delete_deliveries,
+    insert_deliveries,
+    insert_report,
+    save_delivery,
+)
 from control_plane.storage.writes.purge import (
     bury_runs,
     delete_tombstones,
@@ -28,9 +34,10 @@ from control_plane.storage.writes.retention import (
     delete_firings,
     delete_join_tokens,
     delete_request_ids,
-    delete_runs,
     delete_unused_specs,
     delete_unused_tasks,
+    hide_old_runs,
+    pin_run,
 )
 from control_plane.storage.writes.runners import disconnect_runners, insert_runner, save_runner
 from control_plane.storage.writes.runs import (
@@ -77,13 +84,13 @@ __all__ = [
     "append_events",
     "bury_runs",
     "count_outcome",
+    "delete_deliveries",
     "delete_firings",
     "delete_join_token",
     "delete_join_tokens",
     "delete_project",
     "delete_request_ids",
     "delete_run_secrets",
-    "delete_runs",
     "delete_schedule",
     "delete_schedules_of_task",
     "delete_secret",
@@ -95,14 +102,17 @@ __all__ = [
     "delete_unused_specs",
     "delete_unused_tasks",
     "disconnect_runners",
+    "hide_old_runs",
     "hide_run",
     "hide_runs_of_task",
     "insert_attempt",
     "insert_audit_head",
+    "insert_deliveries",
     "insert_firing",
     "insert_join_token",
     "insert_principal",
     "insert_project",
+    "insert_report",
     "insert_request",
     "insert_run",
     "insert_run_secrets",
@@ -116,8 +126,9 @@ __all__ = [
     "insert_token",
     "insert_turn",
     "link_firing",
-    "pause_failing",
     "mark_log_deleted",
+    "pause_failing",
+    "pin_run",
     "prune_rejected",
     "purge_rows",
     "raise_generation",
@@ -125,6 +136,7 @@ __all__ = [
     "redeem_join_token",
     "revoke_token",
     "save_attempt",
+    "save_delivery",
     "save_principal",
     "save_project",
     "save_run",

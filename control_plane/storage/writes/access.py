@@ -14,6 +14,7 @@ from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import JOIN_TOKEN, PRINCIPAL, PROJECT, TOKEN
 from control_plane.storage.tables import (
+    DELIVERIES,
     FIRINGS,
     JOIN_TOKENS,
     PRINCIPALS,
@@ -50,6 +51,7 @@ def save_project(connection: Connection, old: Project, new: Project) -> bool:
 def delete_project(connection: Connection, project_id: ProjectId) -> bool:
     """Deletes an empty project, with what nobody sees any more: deleted tasks, firings that made no run."""
     connection.execute(delete(FIRINGS).where(FIRINGS.c.project_id == project_id))
+    connection.execute(delete(DELIVERIES).where(DELIVERIES.c.project_id == project_id))
     gone = TASKS.c.deleted_at.is_not(None)
     connection.execute(delete(SCHEDULES).where(SCHEDULES.c.project_id == project_id))
     connection.execute(delete(TASKS).where(TASKS.c.project_id == project_id, gone))

@@ -11,12 +11,31 @@ from sqlalchemy import Connection, Table, delete, func, select, tuple_, update
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import ProjectId, RunId, TaskId
 from control_plane.storage.rows import to_us
-from control_plane.storage.tables import ATTEMPTS, LOG_SEGMENTS, RUN_EVENTS, RUN_MARKS, RUN_PLACES, RUN_SECRETS, RUNS
+from control_plane.storage.tables import (
+    ATTEMPTS,
+    DELIVERIES,
+    LOG_SEGMENTS,
+    REPORTS,
+    RUN_EVENTS,
+    RUN_MARKS,
+    RUN_PLACES,
+    RUN_SECRETS,
+    RUNS,
+)
 from control_plane.storage.writes.server import EVENTS_DELETED_TO, raise_setting
 
 # Every table whose rows belong to one run and go with it, each with a column `run_id`; who refers to another before it.
 # What a run has elsewhere (bytes of logs and artifacts) is removed before its rows are.
-PURGED_TABLES: Final[tuple[Table, ...]] = (RUN_MARKS, RUN_PLACES, RUN_SECRETS, LOG_SEGMENTS, ATTEMPTS, RUN_EVENTS)
+PURGED_TABLES: Final[tuple[Table, ...]] = (
+    RUN_MARKS,
+    RUN_PLACES,
+    RUN_SECRETS,
+    DELIVERIES,
+    REPORTS,
+    LOG_SEGMENTS,
+    ATTEMPTS,
+    RUN_EVENTS,
+)
 
 # What a tombstone does not keep of its run.
 _EMPTY: Final = {
@@ -32,6 +51,8 @@ _EMPTY: Final = {
     "places": "[]",
     "progress": None,
     "due_at": None,
+    "report_formats": "[]",
+    "report_due_at": None,
 }
 
 

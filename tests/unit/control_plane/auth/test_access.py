@@ -25,11 +25,15 @@ AuditService/ExportAudit                 - - - y
 AuditService/ListAuditEvents             - - - y
 AuditService/VerifyAudit                 - - - y
 LogService/ReadLogs                      - - y y
+NotificationService/ListDeliveries       - - y y
+NotificationService/RedeliverNotification - - y y
 ProjectService/CreateProject             - - - y
 ProjectService/DeleteProject             - - - y
 ProjectService/GetProject                - - y y
 ProjectService/ListProjects              - - y y
 ProjectService/UpdateProject             - - - y
+ReportService/GetReport                  - - y y
+ReportService/ListReports                - - y y
 RunService/CancelRun                     - - y y
 RunService/CancelRuns                    - - y y
 RunService/CreateRun                     - - y y

@@ -1,0 +1,57 @@
+"""A report of a run: what there is to tell about it, once its log is sealed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from control_plane.domain.ids import PrincipalId, ProjectId, ReportId, RunId
+from control_plane.domain.task import ReportFormat
+
+# Head and tail of each log; what lies between is counted.
+LOG_HEAD_BYTES = 16 << 10
+LOG_TAIL_BYTES = 16 << 10
+# Of so many attempts, the newest ones, a report shows the log.
+LOGS_SHOWN = 5
+EVENTS_SHOWN = 500
+# A larger one is not stored.
+REPORT_BYTES = 2 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is known of a stored report; its body is read apart."""
+
+    id: ReportId
+    project_id: ProjectId
+    created_by: PrincipalId
+    created_at: datetime
+    run_id: RunId
+    format: ReportFormat
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """One format of a report, or why it could not be made."""
+
+    format: ReportFormat
+    body: bytes = b""
+    error: str = ""
+
+
+MEDIA_TYPES: Mapping[ReportFormat, str] = {
+    ReportFormat.MARKDOWN: "text/markdown; charset=utf-8",
+    ReportFormat.HTML: "text/html; charset=utf-8",
+    ReportFormat.JSON: "application/json",
+    ReportFormat.PDF: "application/pdf",
+}
+
+
+def chosen(reports: Sequence[Report], wanted: ReportFormat | None) -> Report | None:
+    """The report of this format; without one the first that people like to read. The newest of two."""
+    for each in MEDIA_TYPES if wanted is None else (wanted,):
+        for report in reversed(reports):
+            if report.format is each:
+                return report
+    return None

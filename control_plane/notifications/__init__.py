@@ -1,0 +1,1 @@
+"""Notifications: the only room that calls other hosts. Signs, checks the address, sends, and tries again."""

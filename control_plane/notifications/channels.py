@@ -1,0 +1,52 @@
+"""Other channels, through Apprise: the only file that knows it. Without it they fail and say so."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import urlsplit
+
+from control_plane.domain.notification import Outcome
+from control_plane.notifications.rules import Rules
+
+THREADS = 4
+MISSING = "this server has no support for other channels: install banksman[notify]"
+
+
+class Channels:
+    """Blocking calls in few threads of its own."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="channel")
+
+    async def send(self, url: str, title: str, text: str) -> Outcome:
+        """One attempt; `url` is a secret and shows up nowhere."""
+        scheme = urlsplit(url).scheme.lower()
+        if scheme not in self._rules.channels:
+            known = scheme if scheme.isalnum() and len(scheme) < 20 else "this"
+            return Outcome(ok=False, error=f"channel {known!r} is not allowed: see the setting notify_channels")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(3 * self._rules.timeout_s):
+                return await loop.run_in_executor(self._threads, _notify, url, title, text)
+        except TimeoutError:
+            return Outcome(ok=False, error="the channel did not answer in time")
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _notify(url: str, title: str, text: str) -> Outcome:
+    try:
+        apprise: Any = importlib.import_module("apprise")
+    except ImportError:
+        return Outcome(ok=False, error=MISSING)
+    channel = apprise.Apprise()
+    if not channel.add(url):
+        return Outcome(ok=False, error="the secret holds no URL of a channel that is known")
+    if channel.notify(title=title, body=text or title):
+        return Outcome(ok=True)
+    return Outcome(ok=False, error="the channel did not take it")
