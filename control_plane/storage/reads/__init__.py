@@ -32,12 +32,12 @@ from control_plane.storage.reads.audit import (
 from control_plane.storage.reads.firings import fired_times, firings, list_firings, run_ahead, run_of_firing
 from control_plane.storage.reads.logs import (
     abandoned_logs,
+    expired_logs,
     log_bytes_total,
     log_owner,
     log_segments,
     log_view,
     oldest_logs,
-    oldest_logs_of_project,
     unsealed_logs,
     unsealed_of_runner,
 )
@@ -66,7 +66,6 @@ from control_plane.storage.reads.resolve import (
     the_schedule,
     the_task,
 )
-from control_plane.storage.reads.retention import count_old_runs, log_bytes_by_project, old_runs, retentions
 from control_plane.storage.reads.runners import find_runner, list_runners, runner, runner_attempts, runners
 from control_plane.storage.reads.runs import (
     EventFilter,
@@ -153,13 +152,13 @@ __all__ = [
     "audit_end",
     "audit_event",
     "audit_heads",
-    "count_old_runs",
     "delivery",
     "due_deliveries",
     "due_runs",
     "due_schedules",
     "events_after",
     "events_deleted_to",
+    "expired_logs",
     "find_deleted_task",
     "find_principal",
     "find_project",
@@ -194,7 +193,6 @@ __all__ = [
     "list_templates",
     "list_tokens",
     "live_attempts",
-    "log_bytes_by_project",
     "log_bytes_total",
     "log_owner",
     "log_segments",
@@ -209,10 +207,8 @@ __all__ = [
     "no_run",
     "no_schedule",
     "no_task",
-    "old_runs",
     "no_template",
     "oldest_logs",
-    "oldest_logs_of_project",
     "principal",
     "project",
     "project_contents",
@@ -222,7 +218,6 @@ __all__ = [
     "report_body",
     "reports_due",
     "reports_of_run",
-    "retentions",
     "run",
     "run_ahead",
     "run_of_firing",
