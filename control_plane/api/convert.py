@@ -103,6 +103,7 @@ RUN = Plan(
     absent=frozenset({"spec", "rendered_commands"}),
     computed={
         "is_active": lambda run: run.is_active,
+        "retry_count": lambda run: run.retries_by_hand + run.retry_count,
         "duration": _run_duration,
         "links": lambda run: [LINK.encode(link) for link in run.options.links],
     },

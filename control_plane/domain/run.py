@@ -195,6 +195,8 @@ class Run:
     cancelled_by: str = ""
     cancel_note: str = ""
     retry_of: RunId | None = None
+    # How many runs of the chain of retries by hand came before it.
+    retries_by_hand: int = 0
     root_run_id: RunId | None = None
     # Attempts that count against retry.max_attempts and are over.
     tries: int = 0

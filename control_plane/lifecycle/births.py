@@ -111,6 +111,7 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
         queue_expires_at=queue_expires_at,
         deadline=options.deadline,
         retry_of=None if old is None else old.id,
+        retries_by_hand=0 if old is None else old.retries_by_hand + 1,
         root_run_id=None if old is None else old.root_run_id or old.id,
         schedule_id=birth.schedule_id,
         scheduled_time=birth.scheduled_time,

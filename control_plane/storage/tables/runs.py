@@ -122,6 +122,7 @@ RUNS: Final = Table(
     Column("output_tokens", BigInteger),
     Column("cost_usd", Float),
     Column("result_error", Text, nullable=False, server_default=""),
+    Column("retries_by_hand", BigInteger, nullable=False, server_default="0"),
     # Queues that take turns: one for each key of a limit, one for the rest of a project.
     Column("lane", Text, nullable=False, server_default=""),
     Column("places", Text, nullable=False, server_default="[]"),
