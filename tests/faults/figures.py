@@ -25,6 +25,8 @@ WANTED = (
     "200 runners back after a server restart",
     "simulated hours a CPU minute",
     "simulated faults a CPU minute",
+    "clock changes checked",
+    "clock changes, cron differs",
 )
 
 
