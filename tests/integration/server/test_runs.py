@@ -83,8 +83,14 @@ async def test_a_retry_by_hand_is_a_new_run(server, doors):
         await doors.settled(run.id)
         again = await doors.runs.RetryRun(run_pb2.RetryRunRequest(run=run.id))
         assert (again.retry_of, again.root_run_id) == (run.id, run.id)
-        assert again.trigger_type == run_pb2.TRIGGER_TYPE_RETRY
-        assert (await stream.accept()).key.run_id == again.id
+        assert (again.trigger_type, again.retry_count) == (run_pb2.TRIGGER_TYPE_RETRY, 1)
+        key = (await stream.accept()).key
+        assert key.run_id == again.id
+        await stream.exited(key, exit_record(1))
+        await doors.settled(again.id)
+        third = await doors.runs.RetryRun(run_pb2.RetryRunRequest(run=again.id))
+        assert (third.retry_of, third.root_run_id, third.retry_count) == (again.id, run.id, 2)
+        assert (await stream.accept()).attempt_number == 1, "attempts are counted within a run"
 
 
 async def test_a_refused_offer_goes_back_to_the_queue_and_says_why(server, doors):
