@@ -57,6 +57,8 @@ TREE: dict[str, str | Noun] = {
         resume="schedule_verbs:resume",
         trigger="schedule_verbs:trigger",
         next="schedule_verbs:next_times",
+        firings="schedule_past:firings",
+        backfill="schedule_past:backfill",
     ),
     "runner": Noun(
         "The build hosts that are enrolled.",

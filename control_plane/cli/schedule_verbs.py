@@ -15,7 +15,8 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.output import When, iso, json_text, to_datetime, yaml_text
 from control_plane.cli.run_exec import follow_option, propagate_option, started, wait_option
-from control_plane.cli.schedules import rule_options, set_rule, show
+from control_plane.cli.schedule_options import rule_options, set_rule, set_window, window_options
+from control_plane.cli.schedules import show
 
 CRON_FIELDS = 5
 
@@ -57,6 +58,7 @@ def trigger(inv: Invocation, schedule: str, follow: bool, wait_timeout: float | 
 )
 @click.argument("schedule", required=False, metavar="[SCHEDULE|LINE]", shell_complete=complete_schedules)
 @click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many.")
+@window_options
 @rule_options
 def next_times(inv: Invocation, schedule: str | None, count: int, **rule: Any) -> None:
     """Print the next times of a schedule or a rule.
@@ -73,6 +75,8 @@ def next_times(inv: Invocation, schedule: str | None, count: int, **rule: Any) -
         request.schedule = schedule
     elif not {"cron", "every", "once"} & set(set_rule(inv, request.draft, rule)):
         raise CliError("name a schedule, or give a cron line, --every or --once")
+    else:
+        set_window(inv, request.draft, rule)
     preview = inv.client.call(inv.client.schedules.PreviewSchedule, request, repeatable=True)
     times = [to_datetime(stamp) for stamp in preview.fire_times]
     printer = inv.printer
@@ -88,8 +92,8 @@ def next_times(inv: Invocation, schedule: str | None, count: int, **rule: Any) -
             for at in times:
                 printer.write(iso(at))
         case _:
-            local = [(local_time(at, preview.time_zone), When(at)) for at in times]
-            printer.table(["TIME", "WHEN"], [[text, at] for text, at in local])
+            local = preview.local_times or [local_time(at, preview.time_zone) for at in times]
+            printer.table(["TIME", "WHEN"], [[text, When(at)] for text, at in zip(local, times, strict=True)])
 
 
 def is_cron_line(text: str) -> bool:

@@ -2,72 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from control_plane.cli import contract
 from control_plane.cli.client import new_request_id
-from control_plane.cli.commands import Seconds, command, confirm, yes_option
+from control_plane.cli.commands import command, confirm, yes_option
 from control_plane.cli.completing import complete_schedules, complete_tasks
 from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.people import name_maker
-from control_plane.cli.spec_options import assign, set_duration
-from control_plane.cli.times import parse_time
+from control_plane.cli.schedule_options import policy_options, rule_options, set_policies, set_rule
+from control_plane.cli.spec_options import assign
 from control_plane.cli.views import SCHEDULE
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def rule_options(function: F) -> F:
-    """When it fires; collected into one `rule` mapping by `set_rule`."""
-    for option in (
-        click.option("--catch-up", type=click.Choice(["skip", "one"]), help="For firings that were missed."),
-        click.option("--overlap", type=click.Choice(["skip", "allow"]), help="While an earlier run is active."),
-        click.option("--tz", "--time-zone", "time_zone", metavar="ZONE", help="Of the cron line (default: UTC)."),
-        click.option("--once", metavar="TIME", help="One time: 2h (from now), or a time."),
-        click.option("--every", type=Seconds(), help="Period, e.g. 15m."),
-        click.option("--cron", metavar="LINE", help='Five fields, e.g. "0 3 * * 1-5", or @daily.'),
-    ):
-        function = option(function)
-    return function
-
-
-def set_rule(inv: Invocation, schedule: contract.schedule_pb2.Schedule, rule: dict[str, Any]) -> list[str]:
-    """Put what was given into the schedule; the names of the fields that it changed."""
-    given = [name for name in ("cron", "every", "once") if rule[name] is not None]
-    if len(given) > 1:
-        raise CliError("give only one of --cron, --every and --once")
-    if rule["cron"] is not None:
-        assign(schedule, "cron", rule["cron"])
-    if rule["every"] is not None:
-        set_duration(schedule.every, rule["every"])
-    if rule["once"] is not None:
-        schedule.once.FromDatetime(parse_time(rule["once"], inv.clock.now(), ahead=True))
-    if rule["time_zone"] is not None:
-        assign(schedule, "time_zone", rule["time_zone"])
-        given.append("time_zone")
-    if rule["overlap"] is not None:
-        schedule.overlap = contract.schedule_pb2.OverlapPolicy.Value(f"OVERLAP_POLICY_{rule['overlap'].upper()}")
-        given.append("overlap")
-    if rule["catch_up"] is not None:
-        schedule.catch_up = contract.schedule_pb2.CatchUpPolicy.Value(f"CATCH_UP_POLICY_{rule['catch_up'].upper()}")
-        given.append("catch_up")
-    return given
 
 
 @command(
     "create",
     examples=(
         "banksman schedule create nightly --task build --cron '0 3 * * *' --tz Europe/Berlin",
-        "banksman schedule create poll --task check --every 15m",
+        "banksman schedule create poll --task check --every 15m --jitter 1m --pause-after 3",
+        "banksman schedule create report --task build --cron @daily --overlap queue_all --var stage=test",
     ),
 )
 @click.argument("name")
 @click.option("--task", required=True, metavar="NAME", help="What to run.", shell_complete=complete_tasks)
 @click.option("--paused", is_flag=True, help="Not to fire yet.")
+@policy_options
 @rule_options
 def create(inv: Invocation, name: str, task: str, paused: bool, **rule: Any) -> None:
     """Run a task at times."""
@@ -76,6 +38,7 @@ def create(inv: Invocation, name: str, task: str, paused: bool, **rule: Any) -> 
     assign(schedule, "task_id", task)
     if not {"cron", "every", "once"} & set(set_rule(inv, schedule, rule)):
         raise CliError("say when: --cron, --every or --once")
+    set_policies(inv, schedule, rule)
     request = contract.schedule_pb2.CreateScheduleRequest(
         project=inv.project, schedule=schedule, request_id=new_request_id()
     )
@@ -116,14 +79,21 @@ def get(inv: Invocation, schedule: str) -> None:
     inv.printer.one(found, SCHEDULE)
 
 
-@command("update", examples=("banksman schedule update nightly --cron '30 2 * * *'",))
+@command(
+    "update",
+    examples=(
+        "banksman schedule update nightly --cron '30 2 * * *'",
+        "banksman schedule update nightly --overlap cancel_running --pause-after 3 --no-end",
+    ),
+)
 @click.argument("schedule", shell_complete=complete_schedules)
 @click.option("--name", metavar="NAME", help="New name.")
+@policy_options
 @rule_options
 def update(inv: Invocation, schedule: str, name: str | None, **rule: Any) -> None:
     """Change a schedule; what is not given stays. Refused when somebody else changed it meanwhile."""
     fresh = fetch(inv, schedule)
-    mask = set_rule(inv, fresh, rule)
+    mask = [*set_rule(inv, fresh, rule), *set_policies(inv, fresh, rule)]
     if name is not None:
         assign(fresh, "name", name)
         mask.append("name")

@@ -13,7 +13,7 @@ from control_plane.cli.completing import complete_tasks
 from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.people import name_maker
-from control_plane.cli.schedules import rule_options, set_rule
+from control_plane.cli.schedule_options import rule_options, set_rule
 from control_plane.cli.spec_file import read_task_file
 from control_plane.cli.spec_options import SpecOptions, assign, build_spec, spec_options
 from control_plane.cli.task_options import change, task_options

@@ -177,6 +177,11 @@ def rule_of(schedule: schedule_pb2.Schedule) -> str:
             return ""
 
 
+def catch_up_of(schedule: schedule_pb2.Schedule) -> str:
+    word = enum_word(schedule, "catch_up").lower()
+    return f"{word}, at most {schedule.max_catch_up}" if schedule.max_catch_up else word
+
+
 SCHEDULE = View(
     columns=(
         Column("NAME", lambda schedule: schedule.name),
@@ -194,7 +199,13 @@ SCHEDULE = View(
         Column("when", rule_of),
         Column("zone", lambda schedule: schedule.time_zone),
         Column("overlap", lambda schedule: enum_word(schedule, "overlap").lower()),
-        Column("catch up", lambda schedule: enum_word(schedule, "catch_up").lower()),
+        Column("catch up", catch_up_of),
+        Column("starts", lambda schedule: when(schedule, "start_at")),
+        Column("ends", lambda schedule: when(schedule, "end_at")),
+        Column("jitter", lambda schedule: span(schedule, "jitter")),
+        Column("variables", lambda schedule: pairs({k: v.string_value for k, v in schedule.variables.items()})),
+        Column("pauses after", lambda schedule: str(schedule.pause_after_failures or "")),
+        Column("failures", lambda schedule: str(schedule.failures or "")),
         Column("state", lambda schedule: State("paused" if schedule.paused else "active")),
         Column("pause note", lambda schedule: schedule.pause_note),
         Column("next", lambda schedule: when(schedule, "next_fire_at")),

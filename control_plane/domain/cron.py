@@ -1,9 +1,10 @@
 """Cron expressions: five fields or an alias, checked field by field, with Debian cron's rules around clock changes."""
 
 import re
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -24,6 +25,8 @@ _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT",
 _DAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT")
 # In the repeated hour of a clock change a candidate may lie before the moment that was asked for.
 _MAX_SKIPPED = 512
+# No clock is set back by more.
+_NEAR = timedelta(hours=4)
 
 
 class CronError(ValueError):
@@ -155,12 +158,20 @@ def fire_times(expression: str, after: datetime, time_zone: str) -> Iterator[dat
     """Every instant (UTC) behind `after` at which a checked expression fires in the zone, in order.
 
     A local time that a clock change skips fires at the first valid instant behind it, one that comes twice fires
-    once, at its first coming; expressions whose minute or hour begins with a star follow real time instead.
+    once, at its first coming; expressions whose minute or hour begins with a star follow real time instead: they fire
+    whenever a local time comes that matches, also the second time.
     """
-    zone = _zone(time_zone)
-    last = after.astimezone(UTC)
+    text, zone = normalised(expression), _zone(time_zone)
+    minute, hour = text.split()[:2]
+    if minute.startswith("*") or hour.startswith("*"):
+        yield from _in_real_time(text, after.astimezone(UTC), zone)
+    else:
+        yield from _at_local_times(text, after.astimezone(UTC), zone)
+
+
+def _at_local_times(text: str, last: datetime, zone: ZoneInfo) -> Iterator[datetime]:
     skipped = 0
-    for local in CronSim(normalised(expression), last.astimezone(zone)):
+    for local in CronSim(text, last.astimezone(zone)):
         instant = local.astimezone(UTC)
         if instant > last:
             last, skipped = instant, 0
@@ -169,3 +180,29 @@ def fire_times(expression: str, after: datetime, time_zone: str) -> Iterator[dat
             skipped += 1
             if skipped > _MAX_SKIPPED:
                 return
+
+
+def _in_real_time(text: str, after: datetime, zone: ZoneInfo) -> Iterator[datetime]:
+    """CronSim walks the names of local times, without a zone; each name comes once, twice or never.
+
+    (With a zone it steps into gaps that do not begin on the hour, and loses hours there.)
+    """
+    again: deque[datetime] = deque()
+    for local in CronSim(text, after.astimezone(zone).replace(tzinfo=None) - _repeated(zone, after)):
+        first, second = (local.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta(0) for fold in (0, 1))
+        if first < second:
+            continue  # left out
+        coming = (local - first).replace(tzinfo=UTC)
+        while again and again[0] < coming:
+            yield again.popleft()
+        if first > second and (local - second).replace(tzinfo=UTC) > after:
+            again.append((local - second).replace(tzinfo=UTC))
+        if coming > after:
+            yield coming
+    yield from again
+
+
+def _repeated(zone: ZoneInfo, at: datetime) -> timedelta:
+    """By how much the clock is set back a little before or behind this instant: names before it may come again."""
+    offsets = [moment.astimezone(zone).utcoffset() or timedelta(0) for moment in (at - _NEAR, at, at + _NEAR)]
+    return max(max(offsets[:2]) - min(offsets[1:]), timedelta(0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice, takewhile
@@ -30,7 +30,7 @@ MOST_LOOKED_AT = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """Instants in [start_at, end_at), and how their runs get along."""
+    """Instants in [start_at, end_at), and how their runs get along. No end: up to now."""
 
     start_at: datetime | None
     end_at: datetime | None
@@ -52,6 +52,7 @@ async def backfill(house: House, caller: Caller, schedule_id: ScheduleId, asked:
 
     Raises NotFound, InvalidArgument, FailedPrecondition TASK_INACTIVE, LIMIT_REACHED: then nothing fired.
     """
+    asked = replace(asked, end_at=asked.end_at or house.clock.now())
     refuse(*_violations(house, asked))
     times, before = await house.database.read(partial(_wanted, schedule_id, asked))
     made: dict[datetime, RunId] = {}
@@ -69,9 +70,7 @@ def _violations(house: House, asked: Range) -> list[FieldViolation]:
     found = []
     if asked.start_at is None:
         found.append(FieldViolation(field="start_at", description="must be given"))
-    if asked.end_at is None:
-        found.append(FieldViolation(field="end_at", description="must be given"))
-    elif asked.end_at > house.clock.now():
+    if asked.end_at is not None and asked.end_at > house.clock.now():
         found.append(FieldViolation(field="end_at", description="must not lie in the future"))
     if asked.start_at is not None and asked.end_at is not None and asked.end_at <= asked.start_at:
         found.append(FieldViolation(field="start_at", description="must lie before end_at"))

@@ -31,7 +31,7 @@ ALL = dict(every_command(cli))
 PROMISED = {
     "run": "exec list get watch wait cancel retry delete logs",
     "task": "create list get update delete undelete delete-runs purge run",
-    "schedule": "create list get update delete pause resume trigger next",
+    "schedule": "create list get update delete pause resume trigger next firings backfill",
     "project": "create list get update delete",
     "token": "create list revoke",
     "principal": "create list update",
