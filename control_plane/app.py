@@ -41,6 +41,7 @@ from control_plane.lifecycle.audit import Witness
 from control_plane.lifecycle.audit_chain import SIGN_EVERY_S, Chain
 from control_plane.lifecycle.denials import Denials
 from control_plane.lifecycle.house import House
+from control_plane.logs.excerpts import excerpt
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.housekeeping import LogHousekeeping, LogRetention
 from control_plane.logs.ingest import Ingest
@@ -50,6 +51,7 @@ from control_plane.logs.tail import Tail
 from control_plane.notifications.courier import Courier
 from control_plane.notifications.rules import Rules
 from control_plane.notifications.senders import Senders
+from control_plane.reports.reporter import Reporter
 from control_plane.scheduling.scheduler import Chore, Scheduler
 from control_plane.storage.database import DATABASE_NAME, CannotOpen, Database
 from control_plane.watch import Watch
@@ -83,6 +85,7 @@ class Rooms:
     scheduler: Scheduler
     purger: Purger
     courier: Courier
+    reporter: Reporter
     desk: Desk
     gate: Gate
     door: Door
@@ -194,6 +197,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         store=store,
         scheduler=Scheduler(house, (*_chores(settings, house, ingest, ledger, store), sign)),
         courier=Courier(house, Senders(_rules(settings), f"banksman/{version('banksman')}")),
+        reporter=Reporter(house, partial(excerpt, store)),
         purger=Purger(house=house, store=store, give_up=partial(ingest.seal_incomplete, why="the run was deleted")),
         desk=desk,
         gate=gate,
@@ -259,6 +263,7 @@ async def _run(
             group.create_task(rooms.scheduler.run(), name="scheduler"),
             group.create_task(rooms.purger.run(), name="purger"),
             group.create_task(rooms.courier.run(), name="notifications"),
+            group.create_task(rooms.reporter.run(), name="reports"),
             group.create_task(_watch_over(rooms), name="open calls"),
         ]
         try:

@@ -4,7 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from control_plane.domain.attempt import Attempt
+from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import PrincipalId, ProjectId, ReportId, RunId
+from control_plane.domain.run import Run
+from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import ReportFormat
 
 # Head and tail of each log; what lies between is counted.
@@ -13,6 +17,9 @@ LOG_TAIL_BYTES = 16 << 10
 # Of so many attempts, the newest ones, a report shows the log.
 LOGS_SHOWN = 5
 EVENTS_SHOWN = 500
+# Of a value, and of a result, so much is shown.
+VALUE_CHARACTERS = 4_096
+RESULT_CHARACTERS = 64 << 10
 # A larger one is not stored.
 REPORT_BYTES = 2 << 20
 
@@ -38,6 +45,30 @@ class Rendered:
     format: ReportFormat
     body: bytes = b""
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogExcerpt:
+    """The ends of an attempt's log. Without `tail` the head is all there is to show."""
+
+    head: bytes = b""
+    tail: bytes = b""
+    left_out_bytes: int = 0
+    # Why there is nothing to show.
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """Everything that a report tells, but for the logs. Attempts come oldest first."""
+
+    run: Run
+    spec: RunSpec
+    project_name: str
+    creator_name: str
+    attempts: tuple[Attempt, ...]
+    events: tuple[RunEventRecord, ...]
+    events_left_out: int = 0
 
 
 MEDIA_TYPES: Mapping[ReportFormat, str] = {

@@ -13,7 +13,7 @@ from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId
 from control_plane.domain.reason import Reason, sentence
 from control_plane.domain.run import Run, RunOptions, RunState, TriggerType
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.task import Task
+from control_plane.domain.task import ReportFormat, Task
 from control_plane.lifecycle.house import FrozenSpec, House
 from control_plane.lifecycle.limits import Admission, admit, places_for
 from control_plane.lifecycle.notices import keep_notices
@@ -100,6 +100,7 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
         task_id=None if birth.task is None else birth.task.id,
         task_name="" if birth.task is None else birth.task.name,
         tags=() if about is None else about.tags,
+        report_formats=_report_formats(birth),
         template_id=None if about is None else about.template_id,
         template_name="" if about is None else about.template_name,
         template_version=0 if about is None else about.template_version,
@@ -120,6 +121,7 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     run = replace(run, places=admission.places, lane=admission.lane)
     if admission.note:
         birth = replace(birth, skip=Reason.LIMIT_REACHED, skip_note=admission.note)
+        run = replace(run, report_formats=())
     notifications = () if birth.task is None else birth.task.notifications
     case = _begun(Case(run=run, spec=spec, notifications=notifications, also=admission.superseded), birth, now)
     writes.insert_run(conn, case.run)
@@ -128,6 +130,13 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     if birth.values.sensitive and birth.skip is None:
         seal(house, conn, case.run, birth.values)
     return case
+
+
+def _report_formats(birth: Birth) -> tuple[ReportFormat, ...]:
+    """What is skipped has nothing to report."""
+    if birth.task is None or birth.skip is not None or not birth.task.report.enabled:
+        return ()
+    return birth.task.report.formats
 
 
 def _admitted(house: House, conn: Connection, birth: Birth, run: Run) -> Admission:

@@ -166,6 +166,8 @@ def _topics(case: Case) -> set[str]:
         topics.add("queue")
     if case.notifications and case.events:
         topics.add(notices.TOPIC)
+    if case.run.report_due_at is not None:
+        topics.add(notices.REPORTS)
     return topics
 
 

@@ -13,6 +13,8 @@ from control_plane.storage.database import Connection
 
 # Wakes who sends them.
 TOPIC = "notifications"
+# Wakes who makes reports.
+REPORTS = "reports"
 
 
 def keep_notices(conn: Connection, before: Run | None, case: Case) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from control_plane.domain.run import Run, RunState, TriggerType
+from control_plane.lifecycle.notices import keep_pause
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 from control_plane.telemetry import logger
@@ -30,4 +33,5 @@ def count_outcome(connection: Connection, run: Run) -> None:
         times = "Its last run" if count == 1 else f"Its last {count} runs"
         note = f"{times} did not succeed; the newest is {run.id} ({run.reason or run.state})."
         if writes.pause_failing(connection, run.schedule_id, note, run.completed_at):
+            keep_pause(connection, replace(schedule, paused=True, pause_note=note), run.completed_at)
             log.warning("a schedule paused itself", schedule=schedule.name, failures=count, run=run.id)

@@ -1,0 +1,41 @@
+"""Every format of a report, one after the other. What goes wrong with one does not concern the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from control_plane.domain.ids import AttemptKey
+from control_plane.domain.report import LogExcerpt, Rendered, RunFacts
+from control_plane.domain.task import ReportFormat
+from control_plane.reports.content import Content, content
+from control_plane.reports.documents import as_html, as_json, as_markdown
+from control_plane.reports.paper import NoPaper, as_pdf
+from control_plane.telemetry import logger
+
+log = logger("reports")
+
+FORMS = {
+    ReportFormat.JSON: as_json,
+    ReportFormat.MARKDOWN: as_markdown,
+    ReportFormat.HTML: as_html,
+    ReportFormat.PDF: as_pdf,
+}
+
+
+def rendered(
+    facts: RunFacts, logs: Mapping[AttemptKey, LogExcerpt], formats: Sequence[ReportFormat]
+) -> tuple[Rendered, ...]:
+    """Blocks: call it in a thread."""
+    told = content(facts, logs)
+    return tuple(_one(facts, told, each) for each in formats)
+
+
+def _one(facts: RunFacts, told: Content, form: ReportFormat) -> Rendered:
+    try:
+        return Rendered(format=form, body=FORMS[form](told))
+    except NoPaper as error:
+        return Rendered(format=form, error=str(error))
+    except Exception as error:
+        # A mistake in a template, or in a library, must not keep a run from being settled for ever.
+        log.exception("a report could not be made", run=facts.run.id, form=str(form))
+        return Rendered(format=form, error=f"an internal error ({type(error).__name__}); the server's log says more")
