@@ -166,6 +166,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     press = _keyed(lambda: _press(settings, clock))
     authenticator = Authenticator(house, press)
     sightings = Sightings()
+    chores = _chores(settings, house, ingest, ledger, store)
     views = Views(house, dispatcher.waiting_because, Trouble(house, sessions, sightings))
     desk = Desk(
         house=house,
@@ -180,6 +181,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         tail=tail,
         chain=chain,
         denials=denials,
+        collectors=tuple(chore.run for chore in chores if chore.name in OLD),
         version=version("banksman"),
         instance_id=instance.instance_id,
         started_at=clock.now(),
@@ -195,7 +197,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         ingest=ingest,
         tail=tail,
         store=store,
-        scheduler=Scheduler(house, (*_chores(settings, house, ingest, ledger, store), sign)),
+        scheduler=Scheduler(house, (*chores, sign)),
         courier=Courier(house, Senders(_rules(settings), f"banksman/{version('banksman')}")),
         reporter=Reporter(house, partial(excerpt, store)),
         purger=Purger(house=house, store=store, give_up=partial(ingest.seal_incomplete, why="the run was deleted")),
@@ -203,6 +205,9 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         gate=gate,
         door=door,
     )
+
+
+OLD = (OLD_ROWS, OLD_LOGS) = ("remove old rows", "remove old logs")
 
 
 def _chores(
@@ -220,9 +225,9 @@ def _chores(
     keep = housekeeping.Keep(request_ids_s=house.timing.request_id_kept_s, runs_s=settings.run_keep_s)
     return (
         Chore(name="compress logs", every_s=30.0, run=logs.compress),
-        Chore(name="remove old logs", every_s=600.0, run=logs.remove_old),
+        Chore(name=OLD_LOGS, every_s=600.0, run=logs.remove_old),
         Chore(name="remember how far the database is", every_s=30.0, run=partial(restores.keep, house)),
-        Chore(name="remove old rows", every_s=600.0, run=partial(housekeeping.sweep, house, keep)),
+        Chore(name=OLD_ROWS, every_s=600.0, run=partial(housekeeping.sweep, house, keep)),
     )
 
 

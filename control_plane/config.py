@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from control_plane.domain.addresses import networks, ports
+from control_plane.domain.project import Retention
 from control_plane.domain.timing import Timing
 
 ENVIRONMENT_PREFIX = "BANKSMAN_SERVER_"
@@ -79,6 +80,10 @@ class Settings:
         """`listen`, taken apart; an IPv6 host has lost its brackets."""
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    def retention(self) -> Retention:
+        """How long things are kept of projects that say nothing else."""
+        return Retention(runs_s=self.run_keep_s, logs_s=self.log_keep_s)
 
     def timing(self) -> Timing:
         """The numbers that the session and its clocks follow."""

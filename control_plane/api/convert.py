@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from banksman.v1 import limit_pb2, log_pb2, run_pb2, spec_pb2
 from google.protobuf.message import DecodeError, Message
 
-from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, within
+from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, timestamp, within
 from control_plane.api.values import texts_of
 from control_plane.domain.attempt import Attempt, EndProof, StepResult, StopRecord
 from control_plane.domain.coding_agent import CodingAgent
@@ -78,7 +78,7 @@ ATTEMPT = Plan(
         ResourceUsage: RESOURCE_USAGE,
     },
     stored=True,
-    computed={"end_proof": _end_proof},
+    computed={"end_proof": _end_proof, "log_expired_at": lambda attempt: timestamp(attempt.log_deleted_at)},
 )
 RUN_EVENT = Plan(RunEventRecord, run_pb2.RunEvent)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -60,6 +60,8 @@ class Desk:
     tail: Tail
     chain: Chain
     denials: Denials
+    # What removes now what is kept no longer.
+    collectors: tuple[Callable[[], Awaitable[object]], ...] = ()
     version: str
     instance_id: str
     started_at: datetime

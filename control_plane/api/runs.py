@@ -23,7 +23,7 @@ from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import TaskId
 from control_plane.domain.principal import Caller
 from control_plane.domain.stops import CancelOrder
-from control_plane.lifecycle import cancellations, purges, runs
+from control_plane.lifecycle import cancellations, purges, retention, runs
 from control_plane.lifecycle.cancellations import ManyToCancel
 from control_plane.lifecycle.sources import TemplateUse
 from control_plane.storage import reads
@@ -79,6 +79,12 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         await purges.delete_run(self._desk.house, self._desk.caller(), run.id)
         return Empty()
 
+    async def PinRun(self, request: run_pb2.PinRunRequest, context: Context) -> run_pb2.Run:
+        return await self._pin(request, pinned=True)
+
+    async def UnpinRun(self, request: run_pb2.UnpinRunRequest, context: Context) -> run_pb2.Run:
+        return await self._pin(request, pinned=False)
+
     async def RetryRun(self, request: run_pb2.RetryRunRequest, context: Context) -> run_pb2.Run:
         run = await self._desk.run(request.project, request.run)
         caller = self._desk.caller(request.request_id)
@@ -105,6 +111,11 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         run = await self._desk.run(request.project, request.run)
         query = partial(reads.list_events, run_id=run.id, request=page_request(request))
         return page_answer(run_pb2.ListRunEventsResponse, "events", await self._desk.read(query), RUN_EVENT.encode)
+
+    async def _pin(self, request: run_pb2.PinRunRequest | run_pb2.UnpinRunRequest, *, pinned: bool) -> run_pb2.Run:
+        run = await self._desk.run(request.project, request.run, own=True)
+        run = await retention.pin(self._desk.house, self._desk.caller(), run.id, pinned=pinned)
+        return await self._desk.views.whole(run)
 
     async def _task_id(self, project: str, text: str) -> TaskId:
         return (await self._desk.task(project, text, show_deleted=True)).id

@@ -9,6 +9,7 @@ from banksman.v1 import system_pb2, system_pb2_grpc
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.mapping import Plan, timestamp
+from control_plane.lifecycle import retention
 from control_plane.storage import reads
 
 LOW_DISK_BYTES = 1 << 30
@@ -17,6 +18,7 @@ STATUS = Plan(
     system_pb2.GetStatusResponse,
     absent=frozenset({"database_bytes", "log_bytes", "disk_free_bytes", "warnings"}),
 )
+GARBAGE = Plan(retention.Garbage, system_pb2.Garbage)
 
 
 class SystemServicer(system_pb2_grpc.SystemServiceServicer):
@@ -45,6 +47,15 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         answer.disk_free_bytes = shutil.disk_usage(self._desk.settings.state_dir).free
         answer.warnings.extend(self._warnings(answer.disk_free_bytes))
         return answer
+
+    async def CollectGarbage(
+        self, request: system_pb2.CollectGarbageRequest, context: Context
+    ) -> system_pb2.CollectGarbageResponse:
+        found = await retention.look(self._desk.house, self._desk.settings.retention())
+        if not request.dry_run:
+            for collect in self._desk.collectors:
+                await collect()
+        return system_pb2.CollectGarbageResponse(garbage=[GARBAGE.encode(each) for each in found])
 
     def _warnings(self, free_bytes: int) -> list[str]:
         """Sentences that an operator should read."""

@@ -43,6 +43,7 @@ RULES: Mapping[str, Rule] = {
         _V1 + "RunService",
         Rule.MEMBER,
         *("CreateRun", "GetRun", "ListRuns", "CancelRun", "RetryRun", "WaitRun", "WatchRuns", "ListRunEvents"),
+        *("PinRun", "UnpinRun"),
         *("CancelRuns", "DeleteRun"),
     ),
     **_methods(_V1 + "NotificationService", Rule.MEMBER, "ListDeliveries", "RedeliverNotification"),
@@ -68,6 +69,7 @@ RULES: Mapping[str, Rule] = {
     ),
     **_methods(_V1 + "SecretService", Rule.MEMBER, "SetSecret", "ListSecrets", "DeleteSecret"),
     **_methods(_V1 + "SystemService", Rule.MEMBER, "GetServerInfo", "GetStatus"),
+    **_methods(_V1 + "SystemService", Rule.ADMIN, "CollectGarbage"),
     **_methods(_V1 + "AuditService", Rule.ADMIN, "ListAuditEvents", "VerifyAudit", "ExportAudit"),
     # They carry their own proof: a join token, a signature.
     **_methods(_V1 + "RunnerSessionService", Rule.OPEN, "Enroll", "RenewCredential"),

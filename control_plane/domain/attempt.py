@@ -200,6 +200,8 @@ class Attempt:
     log_digest: str = ""
     log_complete: bool = False
     log_sealed_at: datetime | None = None
+    # Its bytes are no longer kept; size and digest are.
+    log_deleted_at: datetime | None = None
     # The runner was told to forget it (Release).
     released_at: datetime | None = None
     disconnected_since: datetime | None = None

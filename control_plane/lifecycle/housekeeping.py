@@ -6,23 +6,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from control_plane.lifecycle import projects, restores, runners, tasks
+from control_plane.domain.project import Retention
+from control_plane.lifecycle import projects, restores, retention, runners, tasks
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
 ROWS_A_VERB = 500
-# A run takes its attempts and events with it.
-RUNS_A_VERB = 50
 # So many verbs of one kind at most in one sweep: the next one goes on.
 VERBS_A_SWEEP = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keep:
-    """How long things are kept, in seconds. Runs count from their end, join tokens from their expiry."""
+    """How long things are kept, in seconds. Runs count from when they settled, join tokens from their expiry."""
 
     request_ids_s: float = 86_400.0
+    # Of projects that say nothing else.
     runs_s: float = 90 * 86_400.0
     join_tokens_s: float = 30 * 86_400.0
     firings_s: float = 90 * 86_400.0
@@ -69,14 +69,14 @@ async def prepare(house: House) -> reads.Instance:
 async def sweep(house: House, keep: Keep) -> Swept:
     """Remove what is older than it is kept, in short verbs, then shrink the database's log.
 
-    Runs go only when their logs have gone; what refers to nothing any more goes after a day.
+    Runs are only hidden here, and purged with their logs behind it; what refers to nothing any more goes after a day.
     """
     await tasks.cancel_waiting(house)
     now = house.clock.now()
     day_ago = now - timedelta(days=1)
     swept = Swept(
         request_ids=await _in_parts(house, writes.delete_request_ids, _before(now, keep.request_ids_s)),
-        runs=await _runs(house, _before(now, keep.runs_s), now),
+        runs=await retention.expire_runs(house, Retention(runs_s=keep.runs_s)),
         tasks=await _in_parts(house, writes.delete_unused_tasks, _before(now, keep.tasks_s)),
         specs=await _in_parts(house, writes.delete_unused_specs, day_ago),
         join_tokens=await _in_parts(house, writes.delete_join_tokens, _before(now, keep.join_tokens_s)),
@@ -90,13 +90,6 @@ async def sweep(house: House, keep: Keep) -> Swept:
 
 def _before(now: datetime, kept_s: float) -> datetime:
     return now - timedelta(seconds=kept_s)
-
-
-async def _runs(house: House, before: datetime, now: datetime) -> int:
-    def body(connection: Connection) -> int:
-        return len(writes.delete_runs(connection, completed_before=before, limit=RUNS_A_VERB, now=now))
-
-    return await _repeated(house, body, "housekeeping.runs", RUNS_A_VERB)
 
 
 async def _tombstones(house: House, before: datetime, now: datetime) -> int:

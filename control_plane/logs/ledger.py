@@ -7,7 +7,8 @@ from typing import Protocol
 
 from control_plane.domain.ids import AttemptKey, Holder, RunId
 from control_plane.domain.logs import LogOwner, LogSeal, LogSegment, LogView
-from control_plane.lifecycle import logs
+from control_plane.domain.project import Retention
+from control_plane.lifecycle import logs, retention
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
 
@@ -38,7 +39,8 @@ class LogLedger(Protocol):
         ...
 
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
-        """Sealed logs of runs that settled longer ago than that; oldest first."""
+        """Sealed logs of runs that settled longer ago than their project keeps them, or else than that; and the oldest
+        of projects that have too many bytes of them."""
         ...
 
     async def oldest(self, limit: int) -> tuple[tuple[AttemptKey, int], ...]:
@@ -81,8 +83,7 @@ class HouseLedger:
         return await self._house.database.read(body)
 
     async def expired(self, older_than_s: float, limit: int) -> tuple[AttemptKey, ...]:
-        before = self._ago(older_than_s)
-        return await self._house.database.read(partial(reads.expired_logs, before=before, limit=limit))
+        return await retention.logs_to_go(self._house, Retention(logs_s=older_than_s), limit)
 
     async def oldest(self, limit: int) -> tuple[tuple[AttemptKey, int], ...]:
         return await self._house.database.read(partial(reads.oldest_logs, limit=limit))

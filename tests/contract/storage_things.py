@@ -6,6 +6,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from control_plane.domain.attempt import Attempt, AttemptState, StepResult, StopPhase, StopRecord
+from control_plane.domain.concurrency import OnLimit, Place
 from control_plane.domain.history import RunEventRecord, RunEventType
 from control_plane.domain.ids import AttemptKey, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId, TokenId
 from control_plane.domain.log import LogGap
@@ -94,6 +95,9 @@ class Things:
             not_before=later(1),
             queue_expires_at=later(3),
             queue_rank=0,
+            lane="p/task:t",
+            places=(Place(group="task:t", limit=2, on_limit=OnLimit.REJECT, name="task t"),),
+            pinned=True,
             deadline=later(2),
             due_at=later(2),
             started_at=later(4),

@@ -12,7 +12,7 @@ from control_plane.domain.run import RunState
 from control_plane.domain.runner import Runner
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection, Database
-from tests.contract.storage_things import T0, USER_ID, Things, key, later
+from tests.contract.storage_things import PROJECT_ID, T0, USER_ID, Things, key, later
 
 
 async def with_runner(database: Database, things: Things) -> Runner:
@@ -146,8 +146,11 @@ async def test_old_logs_are_found_by_age_and_by_size(database: Database, things:
 
     await database.write(body)
     newest, oldest, middle = (key(attempt) for attempt in attempts[:3])
-    assert await database.read(partial(reads.expired_logs, before=later(20), limit=9)) == (oldest,)
-    assert await database.read(partial(reads.expired_logs, before=later(99), limit=2)) == (oldest, middle)
+    of_project = partial(reads.oldest_logs_of_project, project_id=PROJECT_ID)
+    assert [each[0] for each in await database.read(partial(of_project, limit=2))] == [oldest, middle]
+    assert (await database.read(partial(of_project, limit=1))) == ((oldest, 11, later(10)),)
     assert await database.read(partial(reads.oldest_logs, limit=9)) == ((oldest, 11), (middle, 0), (newest, 0))
     await database.write(partial(writes.mark_log_deleted, key=oldest, at=later(99)))
-    assert await database.read(partial(reads.expired_logs, before=later(99), limit=9)) == (middle, newest)
+    assert [each[0] for each in await database.read(partial(of_project, limit=9))] == [middle, newest]
+    await database.write(partial(writes.pin_run, run_id=middle.run_id, pinned=True))
+    assert [each[0] for each in await database.read(partial(of_project, limit=9))] == [newest]

@@ -158,9 +158,13 @@ async def test_the_numbers_of_deleted_events_are_never_given_again(database: Dat
     old = things.run(state=RunState.SUCCEEDED, completed_at=T0, settled_at=T0)
     await insert(database, old)
     await database.write(partial(writes.append_events, events=[things.event(old)] * 3))
+    hide = partial(writes.hide_old_runs, project_id=PROJECT_ID, before=later(1), limit=10, at=later(2))
+    assert await database.write(hide) == 1
+    assert await database.write(partial(writes.purge_rows, run_ids=[old.id], limit=10)) == 3
+    await database.write(partial(writes.append_events, events=[things.event(old)]))
     newest = await database.read(reads.newest_event_number)
-    deleted = await database.write(partial(writes.delete_runs, completed_before=later(1), limit=10, now=later(2)))
-    assert deleted == (old.id,)
+    await database.write(partial(writes.bury_runs, run_ids=[old.id], spec_sha256=SPEC_SHA256, at=later(2)))
+    assert await database.write(partial(writes.delete_tombstones, before=later(3), limit=10, now=later(3))) == 1
     assert await database.read(reads.newest_event_number) == 0
     assert await database.read(reads.events_deleted_to) == newest
     fresh = things.run()
@@ -264,30 +268,26 @@ async def test_only_rejected_attempts_that_nobody_had_are_pruned(database: Datab
     assert [attempt.lease_epoch for attempt in left] == [7, 6, 3, 2]
 
 
-async def test_runs_go_only_when_they_are_old_settled_and_without_log(database: Database, things: Things) -> None:
+async def test_runs_go_only_when_they_are_old_settled_and_not_pinned(database: Database, things: Things) -> None:
     over = {"state": RunState.SUCCEEDED, "completed_at": T0, "settled_at": T0}
     old, unsettled, recent, kept = (
         things.run(**over),
         things.run(**(over | {"settled_at": None})),
-        things.run(**(over | {"completed_at": later(100)})),
-        things.run(**over),
+        things.run(**(over | {"settled_at": later(100)})),
+        things.run(**over, pinned=True),
     )
-    runner = things.runner()
-    sealed = things.attempt(kept, runner, state=AttemptState.SUCCEEDED, assigned_at=T0, log_sealed_at=T0)
 
     def body(conn: Connection) -> None:
-        writes.insert_runner(conn, runner, created_by=USER_ID)
         for run in (old, unsettled, recent, kept):
             writes.insert_run(conn, run)
-        writes.insert_attempt(conn, sealed)
 
     await database.write(body)
-    delete = partial(writes.delete_runs, completed_before=later(50), limit=10, now=later(100))
-    assert await database.write(delete) == (old.id,)
-    assert await database.write(partial(writes.mark_log_deleted, key=key(sealed), at=later(60)))
-    assert await database.write(delete) == (kept.id,)
-    assert await database.read(partial(reads.attempts, run_id=kept.id)) == ()
-    assert await database.read(partial(reads.run, run_id=recent.id)) is not None
+    hide = partial(writes.hide_old_runs, project_id=PROJECT_ID, before=later(50), limit=10, at=later(100))
+    assert await database.write(hide) == 1
+    assert await database.write(partial(writes.pin_run, run_id=kept.id, pinned=False)) is None
+    assert await database.write(hide) == 1
+    there = {run.id: await database.read(partial(reads.run, run_id=run.id)) for run in (old, unsettled, recent, kept)}
+    assert [run.id for run in (old, unsettled, recent, kept) if there[run.id]] == [unsettled.id, recent.id]
 
 
 async def test_specs_go_when_nothing_refers_to_them(database: Database, things: Things) -> None:

@@ -32,12 +32,12 @@ from control_plane.storage.reads.audit import (
 from control_plane.storage.reads.firings import fired_times, firings, list_firings, run_ahead, run_of_firing
 from control_plane.storage.reads.logs import (
     abandoned_logs,
-    expired_logs,
     log_bytes_total,
     log_owner,
     log_segments,
     log_view,
     oldest_logs,
+    oldest_logs_of_project,
     unsealed_logs,
     unsealed_of_runner,
 )
@@ -53,6 +53,7 @@ from control_plane.storage.reads.notices import (
 )
 from control_plane.storage.reads.places import LAST, active, held, lanes, project_limit
 from control_plane.storage.reads.purge import StoredLog, hidden_by, hidden_runs, logs_of_runs
+from control_plane.storage.reads.retention import count_old_runs, log_bytes_by_project, old_runs, retentions
 from control_plane.storage.reads.resolve import (
     find_run,
     no_project,
@@ -154,11 +155,11 @@ __all__ = [
     "audit_heads",
     "delivery",
     "due_deliveries",
+    "count_old_runs",
     "due_runs",
     "due_schedules",
     "events_after",
     "events_deleted_to",
-    "expired_logs",
     "find_deleted_task",
     "find_principal",
     "find_project",
@@ -193,6 +194,7 @@ __all__ = [
     "list_templates",
     "list_tokens",
     "live_attempts",
+    "log_bytes_by_project",
     "log_bytes_total",
     "log_owner",
     "log_segments",
@@ -208,7 +210,9 @@ __all__ = [
     "no_schedule",
     "no_task",
     "no_template",
+    "old_runs",
     "oldest_logs",
+    "oldest_logs_of_project",
     "principal",
     "project",
     "project_contents",
@@ -222,6 +226,7 @@ __all__ = [
     "run_ahead",
     "run_of_firing",
     "run_or_tombstone",
+    "retentions",
     "run_secrets",
     "runner",
     "runner_attempts",

@@ -5,15 +5,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, func, select, text
+from sqlalchemy import ColumnElement, Connection, Row, ScalarSelect, Select, and_, bindparam, case, func, select, text
 
 from control_plane.domain.attempt import ATTEMPT_TERMINAL, AttemptState
-from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
+from control_plane.domain.ids import AttemptKey, Holder, ProjectId, RunId, RunnerId
 from control_plane.domain.logs import LogAttempt, LogExit, LogOwner, LogSegment, LogView
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import RunState
 from control_plane.storage.prepared import Prepared
-from control_plane.storage.rows import AnyRow, at_or_none, to_us
+from control_plane.storage.rows import AnyRow, at_or_none, from_us, to_us
 from control_plane.storage.tables import ATTEMPTS, LOG_SEGMENTS, RUNS
 from control_plane.storage.tables.runs import KEPT_LOG, UNSEALED_ATTEMPT
 
@@ -154,24 +154,33 @@ def abandoned_logs(connection: Connection, before: datetime, limit: int) -> tupl
     return tuple(_key(row) for row in connection.execute(query))
 
 
-def expired_logs(connection: Connection, before: datetime, limit: int) -> tuple[AttemptKey, ...]:
-    """Sealed logs, not deleted yet, of runs that settled before `before`; oldest first."""
-    query = _kept(_A.run_id, _A.lease_epoch).where(_A.log_sealed_at < to_us(before), RUNS.c.settled_at < to_us(before))
-    query = query.limit(limit)
-    return tuple(_key(row) for row in connection.execute(query))
+_BOTH: Final = case((_A.log_sealed_at > RUNS.c.settled_at, _A.log_sealed_at), else_=RUNS.c.settled_at)
+
+
+def oldest_logs_of_project(
+    connection: Connection, project_id: ProjectId, limit: int
+) -> tuple[tuple[AttemptKey, int, datetime], ...]:
+    """A project's sealed logs of settled runs with their stored bytes and when both were the case; oldest first."""
+    query = _kept(_A.run_id, _A.lease_epoch, _stored(), _BOTH)
+    query = query.where(_A.project_id == project_id, RUNS.c.settled_at.is_not(None)).limit(limit)
+    return tuple((_key(row), int(row[2]), from_us(row[3])) for row in connection.execute(query))
 
 
 def oldest_logs(connection: Connection, limit: int) -> tuple[tuple[AttemptKey, int], ...]:
     """Sealed logs of settled runs that are not deleted, with their stored bytes; oldest first."""
-    of_log = and_(LOG_SEGMENTS.c.run_id == _A.run_id, LOG_SEGMENTS.c.lease_epoch == _A.lease_epoch)
-    stored = select(func.coalesce(func.sum(LOG_SEGMENTS.c.stored_bytes), 0)).where(of_log).scalar_subquery()
-    query = _kept(_A.run_id, _A.lease_epoch, stored).where(RUNS.c.settled_at.is_not(None)).limit(limit)
+    query = _kept(_A.run_id, _A.lease_epoch, _stored()).where(RUNS.c.settled_at.is_not(None)).limit(limit)
     return tuple((_key(row), int(row[-1])) for row in connection.execute(query))
 
 
+def _stored() -> ScalarSelect[Any]:
+    """The bytes that a log takes."""
+    of_log = and_(LOG_SEGMENTS.c.run_id == _A.run_id, LOG_SEGMENTS.c.lease_epoch == _A.lease_epoch)
+    return select(func.coalesce(func.sum(LOG_SEGMENTS.c.stored_bytes), 0)).where(of_log).scalar_subquery()
+
+
 def _kept(*columns: ColumnElement[Any]) -> Select[Any]:
-    """Sealed logs that are not deleted, in the order in which they were sealed, which is also how their runs settle."""
-    query = select(*columns).join(RUNS, RUNS.c.id == _A.run_id).where(text(KEPT_LOG))
+    """Sealed logs that are not deleted, of runs that are not pinned, in the order in which they were sealed."""
+    query = select(*columns).join(RUNS, RUNS.c.id == _A.run_id).where(text(KEPT_LOG), ~RUNS.c.pinned)
     return query.order_by(_A.log_sealed_at, _A.run_id, _A.lease_epoch)
 
 

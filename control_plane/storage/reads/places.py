@@ -20,7 +20,10 @@ LAST: Final = "\U0010ffff"
 _GROUP: Final = RUN_PLACES.c.place_group == bindparam("place_group")
 _HELD: Final = Prepared(select(func.count(), func.min(RUN_PLACES.c.run_id)).where(_GROUP, RUN_PLACES.c.holds == true()))
 _ACTIVE: Final = Prepared(
-    select(RUN_PLACES.c.run_id).where(_GROUP).order_by(RUN_PLACES.c.run_id).limit(bindparam("limit"))
+    select(RUN_PLACES.c.run_id)
+    .where(_GROUP, RUN_PLACES.c.holds == bindparam("holds"))
+    .order_by(RUN_PLACES.c.run_id)
+    .limit(bindparam("limit"))
 )
 _OF_PROJECT: Final = and_(RUNS.c.project_id == bindparam("project_id"), text(VISIBLE_RUN))
 
@@ -69,15 +72,13 @@ def held(connection: Connection, place: Place) -> Taken:
 def active(connection: Connection, place: Place, limit: int) -> tuple[RunId, ...]:
     """The oldest runs of a group that are not over, waiting ones included; at most `limit`."""
     project_id = _project(place)
-    if not project_id:
-        rows = _ACTIVE.all(connection, {"place_group": place.group, "limit": limit})
-        return tuple(RunId(row[0]) for row in rows)
-    found = [
-        RunId(row[0])
-        for statement in _ACTIVE_OF_PROJECT
-        for row in statement.all(connection, {"project_id": project_id, "limit": limit})
-    ]
-    return tuple(sorted(found)[:limit])
+    if project_id:
+        asked = {"project_id": project_id, "limit": limit}
+        rows = [row for statement in _ACTIVE_OF_PROJECT for row in statement.all(connection, asked)]
+    else:
+        wanted = {"place_group": place.group, "limit": limit}
+        rows = [row for holds in (True, False) for row in _ACTIVE.all(connection, {**wanted, "holds": holds})]
+    return tuple(sorted(RunId(row[0]) for row in rows)[:limit])
 
 
 def _project(place: Place) -> str:

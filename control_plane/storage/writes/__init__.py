@@ -34,9 +34,10 @@ from control_plane.storage.writes.retention import (
     delete_firings,
     delete_join_tokens,
     delete_request_ids,
-    delete_runs,
     delete_unused_specs,
     delete_unused_tasks,
+    hide_old_runs,
+    pin_run,
 )
 from control_plane.storage.writes.runners import disconnect_runners, insert_runner, save_runner
 from control_plane.storage.writes.runs import (
@@ -90,7 +91,6 @@ __all__ = [
     "delete_project",
     "delete_request_ids",
     "delete_run_secrets",
-    "delete_runs",
     "delete_schedule",
     "delete_schedules_of_task",
     "delete_secret",
@@ -102,6 +102,7 @@ __all__ = [
     "delete_unused_specs",
     "delete_unused_tasks",
     "disconnect_runners",
+    "hide_old_runs",
     "hide_run",
     "hide_runs_of_task",
     "insert_attempt",
@@ -127,6 +128,7 @@ __all__ = [
     "link_firing",
     "mark_log_deleted",
     "pause_failing",
+    "pin_run",
     "prune_rejected",
     "purge_rows",
     "raise_generation",

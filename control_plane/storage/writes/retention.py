@@ -6,7 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, exists, func, select, update
 
-from control_plane.domain.ids import RunId
+from control_plane.domain.ids import ProjectId, RunId
+from control_plane.storage.reads.retention import old_runs
 from control_plane.storage.rows import to_us
 from control_plane.storage.tables import (
     ATTEMPTS,
@@ -24,31 +25,18 @@ from control_plane.storage.tables import (
 from control_plane.storage.writes.server import EVENTS_DELETED_TO, raise_setting
 
 
-def delete_runs(connection: Connection, *, completed_before: datetime, limit: int, now: datetime) -> tuple[RunId, ...]:
-    """Deletes the oldest settled runs, with their attempts and events; which they were.
+def hide_old_runs(connection: Connection, *, project_id: ProjectId, before: datetime, limit: int, at: datetime) -> int:
+    """The project's oldest runs that settled before `before`, pinned ones left out, are seen no more; how many."""
+    found = tuple(RunId(row[0]) for row in connection.execute(old_runs(project_id, before, limit)))
+    if found:
+        change = update(RUNS).where(RUNS.c.id.in_(found), RUNS.c.hidden_at.is_(None))
+        connection.execute(change.values(hidden_at=to_us(at), hidden_by=""))
+    return len(found)
 
-    A run whose log is still kept stays: its bytes must be deleted first.
-    """
-    kept = exists().where(
-        ATTEMPTS.c.run_id == RUNS.c.id, ATTEMPTS.c.log_sealed_at.is_not(None), ATTEMPTS.c.log_deleted_at.is_(None)
-    )
-    found = (
-        select(RUNS.c.id)
-        .where(
-            RUNS.c.completed_at < to_us(completed_before),
-            RUNS.c.settled_at.is_not(None),
-            RUNS.c.hidden_at.is_(None),
-            ~kept,
-        )
-        .order_by(RUNS.c.completed_at)
-        .limit(limit)
-    )
-    ids = tuple(RunId(row[0]) for row in connection.execute(found))
-    if ids:
-        newest = select(func.max(RUN_EVENTS.c.number)).where(RUN_EVENTS.c.run_id.in_(ids))
-        raise_setting(connection, EVENTS_DELETED_TO, connection.execute(newest).scalar() or 0, now)
-        connection.execute(delete(RUNS).where(RUNS.c.id.in_(ids)))
-    return ids
+
+def pin_run(connection: Connection, run_id: RunId, *, pinned: bool) -> None:
+    """A pinned run is never removed by age."""
+    connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(pinned=pinned))
 
 
 def delete_unused_specs(connection: Connection, *, before: datetime, limit: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import Connection, event, insert
 
 from control_plane.domain.attempt import AttemptState
+from control_plane.domain.concurrency import OnLimit, Place
 from control_plane.domain.filter_fields import RUN_FIELDS
 from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import AttemptKey, Holder, PrincipalId, ProjectId, RunId, RunnerId, ScheduleId, TaskId
@@ -28,6 +30,7 @@ RUN_ID = RunId("r")
 KEY = AttemptKey(run_id=RUN_ID, lease_epoch=1)
 HOLDER = Holder(runner_id=RunnerId("x"), state_directory_id="d")
 PAGE = PageRequest()
+PLACE = Place(group="task:t", limit=1, on_limit=OnLimit.QUEUE, name="task t")
 
 QUERIES: dict[str, Callable[[Connection], object]] = {
     "run": lambda c: reads.run(c, RUN_ID),
@@ -62,7 +65,13 @@ QUERIES: dict[str, Callable[[Connection], object]] = {
     "log owner": lambda c: reads.log_owner(c, KEY),
     "log view": lambda c: reads.log_view(c, RUN_ID),
     "unsealed logs": lambda c: reads.unsealed_logs(c, HOLDER),
-    "expired logs": lambda c: reads.expired_logs(c, T0, 100),
+    "oldest logs of a project": lambda c: reads.oldest_logs_of_project(c, PROJECT, 100),
+    "old runs": lambda c: reads.count_old_runs(c, PROJECT, T0, 100),
+    "held places": lambda c: reads.held(c, PLACE),
+    "active under a limit": lambda c: reads.active(c, PLACE, 9),
+    "held places of a project": lambda c: reads.held(c, replace(PLACE, group="all:p")),
+    "active in a project": lambda c: reads.active(c, replace(PLACE, group="all:p"), 9),
+    "lanes": lambda c: reads.lanes(c, "", 9),
     "oldest logs": lambda c: reads.oldest_logs(c, 100),
     "task": lambda c: reads.find_task(c, PROJECT, "t"),
     "project": lambda c: reads.find_project(c, "p"),

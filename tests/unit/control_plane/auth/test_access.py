@@ -41,7 +41,9 @@ RunService/DeleteRun                     - - y y
 RunService/GetRun                        - - y y
 RunService/ListRunEvents                 - - y y
 RunService/ListRuns                      - - y y
+RunService/PinRun                        - - y y
 RunService/RetryRun                      - - y y
+RunService/UnpinRun                      - - y y
 RunService/WaitRun                       - - y y
 RunService/WatchRuns                     - - y y
 RunnerService/CreateJoinToken            - - - y
@@ -70,6 +72,7 @@ ScheduleService/UpdateSchedule           - - y y
 SecretService/DeleteSecret               - - y y
 SecretService/ListSecrets                - - y y
 SecretService/SetSecret                  - - y y
+SystemService/CollectGarbage             - - - y
 SystemService/GetServerInfo              - - y y
 SystemService/GetStatus                  - - y y
 TaskService/CreateTask                   - - y y

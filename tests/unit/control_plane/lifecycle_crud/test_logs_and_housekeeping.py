@@ -15,7 +15,18 @@ from control_plane.domain.placement import Match
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import Run, RunState
 from control_plane.domain.session import AttemptExited, AttemptStarted, ExitOutcome, ExitRecord, Hello, OfferReply
-from control_plane.lifecycle import attempts, housekeeping, logs, projects, reports, runners, runs, tasks
+from control_plane.lifecycle import (
+    attempts,
+    housekeeping,
+    logs,
+    projects,
+    purges,
+    reports,
+    retention,
+    runners,
+    runs,
+    tasks,
+)
 from control_plane.lifecycle.housekeeping import Keep
 from control_plane.lifecycle.projects import NewProject
 from control_plane.lifecycle.runners import Enrolment, NewJoinToken
@@ -166,21 +177,20 @@ async def test_a_sweep_removes_what_is_old_and_nothing_else(stage: Stage) -> Non
     stage.clock.advance(2 * DAY_S)
     young = await ended(stage, holder)
     swept = await housekeeping.sweep(stage.house, keep)
-    assert (swept.request_ids, swept.runs, swept.specs) == (0, 1, 0)
-    for key, there in ((old, False), (with_log, True), (running, True), (young, True)):
+    assert (swept.request_ids, swept.runs, swept.specs) == (0, 2, 0)
+    for key, there in ((old, False), (with_log, False), (running, True), (young, True)):
         found = await stage.house.database.read(partial(reads.run, run_id=key.run_id))
         assert (found is not None) is there
-    deleted_to = await stage.house.database.read(reads.events_deleted_to)
-    assert 0 < deleted_to < await stage.house.database.read(reads.newest_event_number)
+    assert await purges.waiting(stage.house) == (old.run_id, with_log.run_id)
 
 
 async def test_a_long_backlog_goes_in_short_verbs(stage: Stage) -> None:
-    for number in range(3 * housekeeping.RUNS_A_VERB + 1):
+    for number in range(3 * retention.RUNS_A_VERB + 1):
         run = await runs.create(stage.house, stage.caller, NewRun(project_id=stage.default.id, spec=SPEC))
         await runs.cancel(stage.house, stage.caller, run.id, runs.CancelOrder(note=str(number)))
     stage.clock.advance(100 * DAY_S)
     swept = await housekeeping.sweep(stage.house, Keep())
-    assert swept.runs == 3 * housekeeping.RUNS_A_VERB + 1
+    assert swept.runs == 3 * retention.RUNS_A_VERB + 1
     assert stage.house.database.statistics().by_name["housekeeping.runs"] == 4
     status = await stage.house.database.read(reads.status_counts)
     assert (status.runs_queued, status.runs_active) == (0, 0)
