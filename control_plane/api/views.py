@@ -56,6 +56,8 @@ class Views:
         hidden = {attempt.lease_epoch for attempt in rejected[MOST_REJECTED:]}
         shown = tuple(attempt for attempt in attempts if attempt.lease_epoch not in hidden)
         data = reads.spec_bytes(connection, run.spec_sha256)
+        if run.state is RunState.QUEUED and run.schedule_id and (ahead := reads.run_ahead(connection, run.id)):
+            run = replace(run, waiting_because=f"Its schedule lets it wait until run {ahead} is over.")
         return replace(run, attempts=shown), None if data is None else self._house.codec.decode(data)
 
     def _estimated(self, run: Run) -> Run:
@@ -79,5 +81,5 @@ class Views:
             return run
         if run.not_before is not None and run.not_before > self._house.clock.now():
             return replace(run, waiting_because=f"Not before {run.not_before:%Y-%m-%d %H:%M:%S} UTC.")
-        sentence = self._waiting(run) or "It waits for its turn."
+        sentence = run.waiting_because or self._waiting(run) or "It waits for its turn."
         return replace(run, waiting_because=sentence)

@@ -235,7 +235,7 @@ def take(house: House, connection: Connection, schedule: Schedule, task: Task, i
         values=values,
     )
     case = born(house, connection, birth)
-    if skip is None and active and instant.overlap.one_by_one:
+    if case.run.is_active and active and instant.overlap.one_by_one:
         writes.insert_turn(connection, case.run.id)
     writes.link_firing(connection, schedule.id, instant.origin, instant.scheduled_time, case.run.id)
     return Fired(run=case.run, cases=(*superseded, case))
