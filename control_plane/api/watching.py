@@ -37,6 +37,8 @@ class _Batch:
     hidden: frozenset[RunId]
     # The one run that is watched, as it is now.
     moved: Run | None
+    # Up to here nothing else concerns this watch.
+    number: int
 
 
 class Watching:
@@ -88,6 +90,8 @@ class Watching:
                         yield run_pb2.WatchRunsResponse(
                             run=self._views.brief(batch.moved), resume_token=resume.seal(wanted, number)
                         )
+                # A watch of something quiet must not fall behind what is kept.
+                number = max(number, batch.number)
                 if len(batch.events) < BATCH:
                     await wakeups.wait(POLL_S)
 
@@ -129,4 +133,6 @@ def _changes(connection: Connection, wanted: EventFilter, number: int, caller: C
     moved = None if wanted.run_id is None else known.get(wanted.run_id) or reads.run(connection, wanted.run_id)
     unseen = frozenset[RunId]() if caller.principal.admin else frozenset(hidden)
     unseen |= frozenset(known) - reads.matching_runs(connection, known, wanted.matching)
-    return _Batch(events=events, runs=known, hidden=unseen, moved=moved)
+    whole = len(events) < BATCH
+    newest = reads.newest_event_number(connection) if whole else events[-1].number
+    return _Batch(events=events, runs=known, hidden=unseen, moved=moved, number=newest)

@@ -163,3 +163,28 @@ async def test_a_watch_by_a_filter_tells_of_those_that_match(server, doors):
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await doors.runs.WatchRuns(run_pb2.WatchRunsRequest(filter="colour = blue"), timeout=20).read()
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_token_from_before_what_is_kept_has_expired_and_a_newer_one_goes_on(server, doors):
+    quiet = await doors.submit()
+    changes = doors.runs.WatchRuns(run_pb2.WatchRunsRequest(run=quiet.id), timeout=20)
+    await changes.read()
+    stale = doors.runs.WatchRuns(run_pb2.WatchRunsRequest(), timeout=20)
+    token = (await stale.read()).resume_token
+    stale.cancel()
+    other = await doors.submit()
+    await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=other.id))
+    await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=quiet.id, note="now"))
+    while (change := await changes.read()).event.type != run_pb2.RUN_EVENT_TYPE_SETTLED:
+        pass
+    changes.cancel()
+    with sqlite3.connect(server.state / DATABASE_NAME) as raw:
+        raw.execute("INSERT INTO settings VALUES ('events_deleted_to', ?, 0)", (str(change.event.number),))
+    raw.close()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await doors.runs.WatchRuns(run_pb2.WatchRunsRequest(resume_token=token), timeout=20).read()
+    assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
+    again = doors.runs.WatchRuns(run_pb2.WatchRunsRequest(run=quiet.id, resume_token=change.resume_token), timeout=20)
+    await doors.runs.DeleteRun(run_pb2.DeleteRunRequest(run=quiet.id))
+    assert (await again.read()).event.type == run_pb2.RUN_EVENT_TYPE_DELETED
+    again.cancel()
