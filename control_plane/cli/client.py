@@ -84,6 +84,10 @@ class Client:
         return contract.task_pb2_grpc.TaskServiceStub(self.channel)
 
     @cached_property
+    def templates(self) -> contract.template_pb2_grpc.TemplateServiceStub:
+        return contract.template_pb2_grpc.TemplateServiceStub(self.channel)
+
+    @cached_property
     def schedules(self) -> contract.schedule_pb2_grpc.ScheduleServiceStub:
         return contract.schedule_pb2_grpc.ScheduleServiceStub(self.channel)
 

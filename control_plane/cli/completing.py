@@ -54,6 +54,12 @@ def tasks(client: Client, project: str) -> Found:
         yield task.name, task.description
 
 
+def templates(client: Client, project: str) -> Found:
+    request = contract.template_pb2.ListTemplatesRequest(project=project)
+    for template in client.pages(client.templates.ListTemplates, request, lambda page: page.templates, limit=MOST):
+        yield template.name, template.description
+
+
 def schedules(client: Client, project: str) -> Found:
     request = contract.schedule_pb2.ListSchedulesRequest(project=project)
     for schedule in client.pages(client.schedules.ListSchedules, request, lambda page: page.schedules, limit=MOST):
@@ -92,6 +98,7 @@ def complete_contexts(ctx: Context, param: Parameter, incomplete: str) -> list[C
 
 complete_runs = completer(runs)
 complete_tasks = completer(tasks)
+complete_templates = completer(templates)
 complete_schedules = completer(schedules)
 complete_runners = completer(runners)
 complete_projects = completer(projects)

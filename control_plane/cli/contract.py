@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from banksman.v1 import system_pb2_grpc as system_pb2_grpc
     from banksman.v1 import task_pb2 as task_pb2
     from banksman.v1 import task_pb2_grpc as task_pb2_grpc
+    from banksman.v1 import template_pb2 as template_pb2
+    from banksman.v1 import template_pb2_grpc as template_pb2_grpc
 else:
 
     def __getattr__(name: str) -> object:

@@ -10,7 +10,8 @@ class CliError(Exception):
     """An end of the program that was foreseen.
 
     `details` are lines such as refused fields; `next_command` is a whole command line to try. `wanted` marks an end
-    that is no mistake of anybody's, such as a detach.
+    that is no mistake of anybody's, such as a detach. `fields` are refused fields by their path, each with what is
+    wrong with it.
     """
 
     def __init__(
@@ -24,6 +25,7 @@ class CliError(Exception):
         next_command: str = "",
         debug: str = "",
         wanted: bool = False,
+        fields: tuple[tuple[str, str], ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -34,6 +36,7 @@ class CliError(Exception):
         self.next_command = next_command
         self.debug = debug
         self.wanted = wanted
+        self.fields = fields
 
     def render(self, *, debug: bool = False) -> str:
         """Lines for stderr, without a trailing newline and without control characters."""

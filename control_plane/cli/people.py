@@ -10,7 +10,9 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
 
 if TYPE_CHECKING:
-    Made = contract.run_pb2.Run | contract.task_pb2.Task | contract.schedule_pb2.Schedule
+    Made = (
+        contract.run_pb2.Run | contract.task_pb2.Task | contract.schedule_pb2.Schedule | contract.template_pb2.Template
+    )
 
 
 def name_maker(inv: Invocation, made: Made) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from google.rpc import error_details_pb2
     from google.rpc.status_pb2 import Status
 
-NOUNS = ("run", "task", "schedule", "project", "runner", "token", "principal", "secret")
+NOUNS = ("run", "task", "template", "schedule", "project", "runner", "token", "principal", "secret")
 
 
 def status_name(error: grpc.RpcError) -> str:
@@ -33,6 +33,7 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
     code = status_name(error)
     status = rich_status(error)
     info, lines, hint = details.ErrorInfo(), [], ""
+    fields: list[tuple[str, str]] = []
     message = detail_text(error).rstrip(". ") or code.replace("_", " ").lower()
     for packed in status.details if status else []:
         bad, unmet, helpful = details.BadRequest(), details.PreconditionFailure(), details.Help()
@@ -43,6 +44,7 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
                 told, line = f"{violation.field}: {violation.description}", refused(violation)
                 message = message.replace(told.rstrip(". "), line.rstrip(". "))
                 lines.append(line)
+                fields.append((violation.field, violation.description))
         elif packed.Unpack(unmet):
             lines += [f"{violation.subject}: {violation.description}".lstrip(": ") for violation in unmet.violations]
         elif packed.Unpack(helpful):
@@ -63,6 +65,7 @@ def translate(error: grpc.RpcError, url: str) -> CliError:
         details=tuple(line for line in lines if line.rstrip(". ") not in message),
         next_command=hint or next_command(code, info.reason, url),
         debug=debug_text(code, detail_text(error), status),
+        fields=tuple(fields),
     )
 
 

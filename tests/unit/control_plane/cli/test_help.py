@@ -31,6 +31,7 @@ ALL = dict(every_command(cli))
 PROMISED = {
     "run": "exec list get watch wait cancel retry delete logs",
     "task": "create list get update delete undelete delete-runs purge run",
+    "template": "create list get update delete instantiate run",
     "schedule": "create list get update delete pause resume trigger next firings backfill",
     "project": "create list get update delete",
     "token": "create list revoke",
@@ -47,6 +48,9 @@ def test_every_promised_verb_exists() -> None:
         assert {path[1] for path in ALL if path[0] == noun and len(path) == 2} == set(verbs.split())
     assert {path[0] for path in ALL if len(path) == 1} == {
         *PROMISED,
+        "apply",
+        "diff",
+        "export",
         "login",
         "whoami",
         "status",
