@@ -23,6 +23,9 @@ from control_plane.api.trouble import Trouble
 from control_plane.api.views import Views
 from control_plane.api.visits import Visits
 from control_plane.api.watching import Watching
+from control_plane.artifacts.files import ArtifactFiles
+from control_plane.artifacts.housekeeping import ArtifactHousekeeping
+from control_plane.artifacts.intake import Intake
 from control_plane.auth import admin_file
 from control_plane.auth.audit_key import AuditKey
 from control_plane.auth.authenticate import Authenticator
@@ -36,6 +39,7 @@ from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
+from control_plane.domain.artifact import ArtifactLimits
 from control_plane.lifecycle import clocks, housekeeping, principals, restores, tokens
 from control_plane.lifecycle.audit import Witness
 from control_plane.lifecycle.audit_chain import SIGN_EVERY_S, Chain
@@ -128,6 +132,7 @@ async def serve(
         rooms = await _build(settings, clock, database)
         stack.callback(rooms.store.close)
         stack.callback(rooms.tail.close)
+        stack.callback(rooms.desk.intake.shut)
         await _run(settings, rooms, stop, served or _say)
     log.info("stopped")
     if served is None:
@@ -166,7 +171,8 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     press = _keyed(lambda: _press(settings, clock))
     authenticator = Authenticator(house, press)
     sightings = Sightings()
-    chores = _chores(settings, house, ingest, ledger, store)
+    intake = _intake(settings, house)
+    chores = (*_chores(settings, house, ingest, ledger, store), *_artifact_chores(settings, intake))
     views = Views(house, dispatcher.waiting_because, Trouble(house, sessions, sightings))
     desk = Desk(
         house=house,
@@ -179,6 +185,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         authenticator=authenticator,
         press=press,
         tail=tail,
+        intake=intake,
         chain=chain,
         denials=denials,
         collectors=tuple(chore.run for chore in chores if chore.name in OLD),
@@ -200,14 +207,19 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         scheduler=Scheduler(house, (*chores, sign)),
         courier=Courier(house, Senders(_rules(settings), f"banksman/{version('banksman')}")),
         reporter=Reporter(house, partial(excerpt, store)),
-        purger=Purger(house=house, store=store, give_up=partial(ingest.seal_incomplete, why="the run was deleted")),
+        purger=Purger(
+            house=house,
+            store=store,
+            give_up=partial(ingest.seal_incomplete, why="the run was deleted"),
+            removers=(intake.remove_runs,),
+        ),
         desk=desk,
         gate=gate,
         door=door,
     )
 
 
-OLD = (OLD_ROWS, OLD_LOGS) = ("remove old rows", "remove old logs")
+OLD = (OLD_ROWS, OLD_LOGS, OLD_ARTIFACTS) = ("remove old rows", "remove old logs", "remove old artifacts")
 
 
 def _chores(
@@ -228,6 +240,24 @@ def _chores(
         Chore(name=OLD_LOGS, every_s=600.0, run=logs.remove_old),
         Chore(name="remember how far the database is", every_s=30.0, run=partial(restores.keep, house)),
         Chore(name=OLD_ROWS, every_s=600.0, run=partial(housekeeping.sweep, house, keep)),
+    )
+
+
+def _intake(settings: Settings, house: House) -> Intake:
+    files = ArtifactFiles(settings.state_path / "artifacts", reserve_bytes=settings.disk_reserve_bytes)
+    limits = ArtifactLimits(
+        file_bytes=settings.artifact_file_bytes,
+        total_bytes=settings.artifact_run_bytes,
+        files=settings.artifact_files,
+    )
+    return Intake(house, files, limits)
+
+
+def _artifact_chores(settings: Settings, intake: Intake) -> tuple[Chore, ...]:
+    kept = ArtifactHousekeeping(intake=intake, keep_s=settings.artifact_keep_s)
+    return (
+        Chore(name=OLD_ARTIFACTS, every_s=600.0, run=kept.remove_old),
+        Chore(name="wait for artifacts no longer", every_s=10.0, run=intake.expire),
     )
 
 

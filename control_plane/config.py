@@ -53,6 +53,11 @@ class Settings:
     run_keep_s: float = 90 * 86_400.0
     log_keep_s: float = 30 * 86_400.0
     log_keep_bytes: int = 50 << 30
+    artifact_keep_s: float = 30 * 86_400.0
+    # Of one file, of all files of an attempt, and how many.
+    artifact_file_bytes: int = 2 << 30
+    artifact_run_bytes: int = 10 << 30
+    artifact_files: int = 1_000
     # Below this much free disk no log byte is acknowledged any more.
     disk_reserve_bytes: int = 64 << 20
 

@@ -15,6 +15,7 @@ from runner_agent.config import Settings
 from runner_agent.domain.events import Event, HandoverRequested, LeaveRequested
 from runner_agent.domain.state import Identity, initial_state
 from runner_agent.execution import host
+from runner_agent.execution.afterwards import with_workspace
 from runner_agent.execution.attempts import Attempts
 from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.inventory import Found, found_in
@@ -27,10 +28,14 @@ from runner_agent.launchers.own_programs import install, with_programs
 from runner_agent.session.connection import Connection
 from runner_agent.session.credential_file import FILE_NAME
 from runner_agent.session.enrolment import Enrolment
+from runner_agent.session.uploads import Uploads
 from runner_agent.telemetry import logger
+from runner_agent.workspace import kept
 from runner_agent.workspace.workspaces import Workspaces
 
 FAREWELL_S = 2.0
+# How often kept workspaces are looked at, at least and at most.
+LOOK_AT_KEPT_S, LEAST_PAUSE_S = 5.0, 0.2
 CAPABILITIES = (("command", "1"),)
 
 
@@ -117,12 +122,21 @@ async def run_agent(
     connection = Connection(
         server=settings.server, insecure=settings.insecure, enrolment=enrolment, host=reconciler, clock=clock
     )
+    uploads = Uploads(
+        server=settings.server,
+        insecure=settings.insecure,
+        enrolment=enrolment,
+        state_directory_id=state.id,
+        clock=clock,
+        post=reconciler.post,
+    )
     room = Room(
         state=state,
         workspaces=workspaces,
         fork_servers=fork_servers,
         threads=Threads(),
         post=reconciler.post,
+        upload=uploads.upload,
         runner_name=_own_name(settings, enrolment),
         boot_id=report.boot_id,
         base_env=with_programs(base_environment(os.environ), await asyncio.to_thread(install, settings.state_dir)),
@@ -134,7 +148,7 @@ async def run_agent(
     except TimeoutError:
         raise ForkServerGone("it does not answer in time") from None
     log.info("started", state_dir=str(settings.state_dir), server=settings.server, found=len(found))
-    await _live(reconciler, connection, room, found, signals)
+    await _live(reconciler, connection, room, found, signals, clock)
 
 
 def _own_name(settings: Settings, enrolment: Enrolment) -> str:
@@ -148,7 +162,12 @@ def _own_name(settings: Settings, enrolment: Enrolment) -> str:
 
 
 async def _live(
-    reconciler: Reconciler, connection: Connection, room: Room, found: tuple[Found, ...], signals: Signals
+    reconciler: Reconciler,
+    connection: Connection,
+    room: Room,
+    found: tuple[Found, ...],
+    signals: Signals,
+    clock: Clock,
 ) -> None:
     """Run everything until the reconciler says that the agent may leave, or the connection that it must."""
     log = logger("agent")
@@ -160,11 +179,13 @@ async def _live(
         try:
             async with asyncio.TaskGroup() as tasks:
                 dialled = tasks.create_task(connection.run(), name="connection")
+                tidying = tasks.create_task(_tidy(room, clock), name="kept workspaces")
                 leave = await reconciler.run(attempts)
                 log.info("leaving", message=leave.reason)
                 connection.stop()
                 await asyncio.wait({dialled}, timeout=FAREWELL_S)
                 dialled.cancel()
+                tidying.cancel()
                 for_good = leave.for_good
         finally:
             attempts.abandon()
@@ -174,11 +195,29 @@ async def _live(
                 await room.fork_servers.retire()
 
 
+async def _tidy(room: Room, clock: Clock) -> None:
+    """Remove kept workspaces when their time has come. A short sleep: the wall clock may be set."""
+    while True:
+        now_ns, pause_s = clock.wall_ns(), LOOK_AT_KEPT_S
+        try:
+            due_ns, left = await room.threads.remove(kept.remove_due, room.workspaces, now_ns)
+        except OSError as error:
+            logger("agent").warning("kept_workspaces_not_read", error=str(error))
+        else:
+            for what in left:
+                logger("agent").warning("workspace_not_removed", error=what)
+            if due_ns is not None:
+                pause_s = min(pause_s, max(0.0, (due_ns - now_ns) / 1e9) + LEAST_PAUSE_S)
+        await asyncio.sleep(pause_s)
+
+
 def _look_around(
     state: StateDirectory, workspaces: Workspaces, boot_id: str
 ) -> tuple[tuple[Found, ...], tuple[str, ...]]:
     """Scan the run directories before anything is said, and remove workspaces that belong to none of them."""
     found, unreadable = found_in(state.scan(), boot_id)
     workspaces.open()
-    left = workspaces.sweep({f"{item.held.key}" for item in found})
+    stays = set(kept.kept(workspaces, 0))
+    left = workspaces.sweep(stays | {f"{item.held.key}" for item in found})
+    found = tuple(with_workspace(item, workspaces) for item in found)
     return found, (*unreadable, *(f"a workspace could not be removed: {what}" for what in left))

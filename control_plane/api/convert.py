@@ -20,6 +20,7 @@ from control_plane.domain.run import Link, Remedy, Run, RunOptions, RunOverrides
 from control_plane.domain.spec import Command, EnvVar, LossPolicy, RetryPolicy, RunSpec, Selector, Step
 from control_plane.domain.variable_rules import render_spec
 from control_plane.domain.variables import VariableValue, environment
+from control_plane.domain.workspace import ArtifactPattern, WorkspacePolicy
 
 E = TypeVar("E")
 M = TypeVar("M", bound=Message)
@@ -32,6 +33,8 @@ RETRY = Plan(RetryPolicy, spec_pb2.RetryPolicy)
 LOSS = Plan(LossPolicy, spec_pb2.LossPolicy)
 CODING_AGENT = Plan(CodingAgent, spec_pb2.CodingAgent)
 CONCURRENCY = Plan(ConcurrencyLimit, limit_pb2.ConcurrencyLimit)
+ARTIFACT_PATTERN = Plan(ArtifactPattern, spec_pb2.ArtifactPattern)
+WORKSPACE = Plan(WorkspacePolicy, spec_pb2.WorkspacePolicy)
 SPEC = Plan(
     RunSpec,
     spec_pb2.RunSpec,
@@ -43,6 +46,8 @@ SPEC = Plan(
         LossPolicy: LOSS,
         CodingAgent: CODING_AGENT,
         ConcurrencyLimit: CONCURRENCY,
+        ArtifactPattern: ARTIFACT_PATTERN,
+        WorkspacePolicy: WORKSPACE,
     },
 )
 LINK = Plan(Link, run_pb2.Link)

@@ -12,6 +12,7 @@ from control_plane.api.interceptors import current_caller
 from control_plane.api.reception import Reception
 from control_plane.api.views import Views
 from control_plane.api.watching import Watching
+from control_plane.artifacts.intake import Intake
 from control_plane.auth.authenticate import Authenticator
 from control_plane.auth.credentials import CredentialPress
 from control_plane.auth.visibility import (
@@ -58,6 +59,7 @@ class Desk:
     authenticator: Authenticator
     press: CredentialPress
     tail: Tail
+    intake: Intake
     chain: Chain
     denials: Denials
     # What removes now what is kept no longer.

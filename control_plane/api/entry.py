@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 
 from banksman.v1 import session_pb2, session_pb2_grpc
@@ -11,6 +12,7 @@ from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context, current_caller
 from control_plane.api.mapping import timestamp
 from control_plane.api.runner_session import Stream
+from control_plane.api.uploads import answers
 from control_plane.auth.signatures import NONCE_BYTES, ReplayWindow, enrolment_text, is_signed, renewal_text
 from control_plane.auth.tokens import TokenKind, digest, kind_of
 from control_plane.dispatch.sessions import REVOKED
@@ -50,6 +52,13 @@ class RunnerSessionServicer(session_pb2_grpc.RunnerSessionServiceServicer):
     ) -> None:
         stream = Stream(current_caller(), context, self._desk.reception, self._desk.settings)
         await stream.run(request_iterator)
+
+    async def UploadArtifact(
+        self, request_iterator: AsyncIterator[session_pb2.UploadArtifactRequest], context: Context
+    ) -> AsyncIterator[session_pb2.UploadArtifactResponse]:
+        async with aclosing(answers(self._desk.intake, current_caller(), request_iterator)) as said:
+            async for answer in said:
+                yield answer
 
     def _renewed(self, runner: Runner) -> None:
         """It writes nothing, so that it works with a full disk, too: the trail learns of it with the next batch."""

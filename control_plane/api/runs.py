@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from banksman.v1 import run_pb2, run_pb2_grpc
+from banksman.v1 import artifact_pb2, run_pb2, run_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
+from control_plane.api.artifacts import ARTIFACT, download
 from control_plane.api.convert import OPTIONS, RUN_EVENT, SPEC, decode_run_state, decoded, variables_of
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
@@ -116,6 +118,25 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         run = await self._desk.run(request.project, request.run, own=True)
         run = await retention.pin(self._desk.house, self._desk.caller(), run.id, pinned=pinned)
         return await self._desk.views.whole(run)
+
+    async def ListArtifacts(
+        self, request: artifact_pb2.ListArtifactsRequest, context: Context
+    ) -> artifact_pb2.ListArtifactsResponse:
+        run = await self._desk.run(request.project, request.run)
+        query = partial(reads.list_artifacts, run_id=run.id, request=page_request(request))
+        return page_answer(
+            artifact_pb2.ListArtifactsResponse, "artifacts", await self._desk.read(query), ARTIFACT.encode
+        )
+
+    async def DownloadArtifact(
+        self, request: artifact_pb2.DownloadArtifactRequest, context: Context
+    ) -> AsyncIterator[artifact_pb2.DownloadArtifactResponse]:
+        run = await self._desk.run(request.project, request.run)
+        query = partial(reads.find_artifact, run_id=run.id, text=request.artifact)
+        found = await self._desk.read(query)
+        async with aclosing(download(self._desk.intake, found, request.offset)) as items:
+            async for item in items:
+                yield item
 
     async def _task_id(self, project: str, text: str) -> TaskId:
         return (await self._desk.task(project, text, show_deleted=True)).id

@@ -44,6 +44,7 @@ RULES: Mapping[str, Rule] = {
         Rule.MEMBER,
         *("CreateRun", "GetRun", "ListRuns", "CancelRun", "RetryRun", "WaitRun", "WatchRuns", "ListRunEvents"),
         *("PinRun", "UnpinRun"),
+        *("ListArtifacts", "DownloadArtifact"),
         *("CancelRuns", "DeleteRun"),
     ),
     **_methods(_V1 + "NotificationService", Rule.MEMBER, "ListDeliveries", "RedeliverNotification"),
@@ -73,7 +74,7 @@ RULES: Mapping[str, Rule] = {
     **_methods(_V1 + "AuditService", Rule.ADMIN, "ListAuditEvents", "VerifyAudit", "ExportAudit"),
     # They carry their own proof: a join token, a signature.
     **_methods(_V1 + "RunnerSessionService", Rule.OPEN, "Enroll", "RenewCredential"),
-    **_methods(_V1 + "RunnerSessionService", Rule.RUNNER, "Session"),
+    **_methods(_V1 + "RunnerSessionService", Rule.RUNNER, "Session", "UploadArtifact"),
     **_methods("grpc.health.v1.Health", Rule.OPEN, "Check", "Watch", "List"),
     **_methods("grpc.reflection.v1alpha.ServerReflection", Rule.MEMBER, "ServerReflectionInfo"),
     **_methods("grpc.reflection.v1.ServerReflection", Rule.MEMBER, "ServerReflectionInfo"),

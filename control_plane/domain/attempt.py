@@ -212,6 +212,11 @@ class Attempt:
     host_message: str = ""
     progress: Progress | None = None
     usage: ResourceUsage | None = None
+    # Its artifacts are awaited, until then at most; None: they are there, or none will come.
+    artifacts_due_at: datetime | None = None
+    # Where its runner keeps its workspace, and until when.
+    workspace_path: str = ""
+    workspace_kept_until: datetime | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -222,6 +227,11 @@ class Attempt:
         if not self.state_directory_id:
             return None
         return Holder(runner_id=self.runner_id, state_directory_id=self.state_directory_id)
+
+    @property
+    def is_handed_in(self) -> bool:
+        """Its runner has nothing more that the control plane wants."""
+        return self.log_sealed_at is not None and self.artifacts_due_at is None
 
     @property
     def is_live(self) -> bool:

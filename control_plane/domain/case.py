@@ -77,7 +77,8 @@ def concluded(case: Case, now: datetime) -> Case:
     """What follows from the states alone; every decision ends with it.
 
     A finished run's kill_confirmed is the AND over all attempts that got an Assignment; it is settled once all their
-    logs are sealed and its report is made. A live run's due_at says when a wall clock concerns it next.
+    logs are sealed, their artifacts stored and its report made. A live run's due_at says when a wall clock concerns it
+    next.
     """
     run = case.run
     if run.state not in RUN_TERMINAL:
@@ -87,7 +88,7 @@ def concluded(case: Case, now: datetime) -> Case:
     assigned = [each for each in (*case.others, *_newest(case)) if each.assigned_at is not None]
     confirmed = run.state is not RunState.SKIPPED and all(each.kill_confirmed for each in assigned)
     case = replace(case, run=replace(run, kill_confirmed=confirmed))
-    if run.settled_at is None and all(each.log_sealed_at is not None for each in assigned):
+    if run.settled_at is None and all(each.is_handed_in for each in assigned):
         if case.run.report_formats:
             return replace(case, run=replace(case.run, report_due_at=case.run.report_due_at or now))
         case = replace(case, run=replace(case.run, settled_at=now))

@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     SECRET_NOT_FOUND = "SECRET_NOT_FOUND"
     DELIVERY_NOT_FOUND = "DELIVERY_NOT_FOUND"
     REPORT_NOT_FOUND = "REPORT_NOT_FOUND"
+    ARTIFACT_NOT_FOUND = "ARTIFACT_NOT_FOUND"
     NAME_TAKEN = "NAME_TAKEN"
     RUNNER_NAME_TAKEN = "RUNNER_NAME_TAKEN"
     REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
@@ -116,6 +117,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.SECRET_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such secret."),
     _C.DELIVERY_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such notification."),
     _C.REPORT_NOT_FOUND: _E("NOT_FOUND", 404, "The run has no such report."),
+    _C.ARTIFACT_NOT_FOUND: _E("NOT_FOUND", 404, "The run has no such artifact."),
     _C.NAME_TAKEN: _E("ALREADY_EXISTS", 409, "The name is taken."),
     _C.RUNNER_NAME_TAKEN: _E("ALREADY_EXISTS", 409, "A runner of this name is enrolled."),
     _C.REQUEST_ID_REUSED: _E("ALREADY_EXISTS", 409, "The request id was used with another request."),

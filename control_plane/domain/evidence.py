@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from control_plane.domain import limits
+from control_plane.domain.artifact import awaiting
 from control_plane.domain.attempt import ATTEMPT_TERMINAL, Attempt, StepResult, StopPhase
 from control_plane.domain.case import Case, concluded
 from control_plane.domain.history import RunEventType
@@ -63,7 +64,11 @@ def fill_exit(case: Case, record: ExitRecord, now: datetime) -> Case:
         usage_source=record.usage_source,
         usage=record.usage,
         stop=stop,
+        workspace_path=record.workspace_path[: limits.PATH_BYTES],
+        workspace_kept_until=record.workspace_kept_until,
     )
+    if case.spec.artifacts and case.run.settled_at is None:
+        filled = awaiting(filled, record.outcome, now)
     case = progressed(replace(case, attempt=with_missing_bytes(filled)), record.progress, now)
     return _with_result(case, record)
 

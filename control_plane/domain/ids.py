@@ -14,6 +14,7 @@ TokenId = NewType("TokenId", str)
 JoinTokenId = NewType("JoinTokenId", str)
 DeliveryId = NewType("DeliveryId", str)
 ReportId = NewType("ReportId", str)
+ArtifactId = NewType("ArtifactId", str)
 
 _EPOCH_COUNTER_BITS = 48
 

@@ -130,7 +130,7 @@ def _judge_over(held: HeldAttempt, case: Case, at: Instant) -> Judgement:
 def _keep_log(key: AttemptKey, case: Case) -> Judgement:
     if not case.live.exit_stored:
         return _say(key, VerdictKind.SEND_EXIT, case)
-    if case.live.log_sealed_at is None:
+    if not case.live.is_handed_in:
         return _say(key, VerdictKind.KEEP, case, exit_stored=True)
     return _say(key, VerdictKind.RELEASE, case, exit_stored=True)
 

@@ -86,6 +86,8 @@ class ExitRecord:
     progress: Progress | None = None
     result_error: str = ""
     usage: ResourceUsage | None = None
+    workspace_path: str = ""
+    workspace_kept_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from enum import StrEnum
 from control_plane.domain import limits
 from control_plane.domain.coding_agent import CodingAgent
 from control_plane.domain.concurrency import ConcurrencyLimit
+from control_plane.domain.workspace import ArtifactPattern, WorkspacePolicy
 
 
 class StepKind(StrEnum):
@@ -111,6 +112,9 @@ class RunSpec:
     fail_on_invalid_result: bool = False
     coding_agent: CodingAgent | None = None
     concurrency: tuple[ConcurrencyLimit, ...] = ()
+    artifacts: tuple[ArtifactPattern, ...] = ()
+    # None: it is removed with the attempt.
+    workspace: WorkspacePolicy | None = None
 
     def secret_names(self) -> frozenset[str]:
         """Every secret that the spec's env, or a step's, refers to."""

@@ -31,6 +31,7 @@ from control_plane.domain.spec import (
     Step,
     StepKind,
 )
+from control_plane.domain.workspace import check_artifacts, check_workspace, with_workspace_defaults
 
 STOP_SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL")
 _RETRY_ON = (RETRY_ON_FAILED, RETRY_ON_TIMEOUT, *(str(reason) for reason in RETRIED_REASONS))
@@ -74,6 +75,7 @@ def with_defaults(spec: RunSpec) -> RunSpec:
             retry_on=retry.retry_on or (RETRY_ON_FAILED,),
         ),
         concurrency=tuple(with_limit_defaults(each) for each in spec.concurrency),
+        workspace=with_workspace_defaults(spec.workspace),
     )
 
 
@@ -120,6 +122,8 @@ def _spec(spec: RunSpec, lease_s: float, path: str) -> Iterator[FieldViolation]:
     yield from _loss(spec, lease_s, f"{path}.loss")
     yield from check_text(spec.runner, f"{path}.runner", limits.NAME_CHARACTERS * 4)
     yield from check_concurrency(spec.concurrency, f"{path}.concurrency")
+    yield from check_artifacts(spec.artifacts, f"{path}.artifacts")
+    yield from check_workspace(spec.workspace, f"{path}.workspace")
 
 
 def check_priority(priority: int, field: str) -> Iterator[FieldViolation]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from control_plane.domain.artifact import Artifact
 from control_plane.domain.attempt import Attempt
 from control_plane.domain.audit import AuditEvent, AuditHead
 from control_plane.domain.history import RunEventRecord
@@ -33,6 +34,7 @@ ATTEMPT: Final = Shape(Attempt, tables.ATTEMPTS)
 RUN_EVENT: Final = Shape(RunEventRecord, tables.RUN_EVENTS)
 SCHEDULE: Final = Shape(Schedule, tables.SCHEDULES)
 SECRET: Final = Shape(Secret, tables.SECRETS)
+ARTIFACT: Final = Shape(Artifact, tables.ARTIFACTS)
 AUDIT_EVENT: Final = Shape(AuditEvent, tables.AUDIT_EVENTS)
 DELIVERY: Final = Shape(Delivery, tables.DELIVERIES)
 REPORT: Final = Shape(Report, tables.REPORTS)

@@ -58,6 +58,22 @@ class Step:
     always: bool = False
 
 
+class WorkspaceRemoval(StrEnum):
+    """When the attempt's directory goes with it."""
+
+    ALWAYS = "ALWAYS"
+    ON_SUCCESS = "ON_SUCCESS"
+    NEVER = "NEVER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactPattern:
+    """Files to be uploaded, relative to the workspace."""
+
+    path: str
+    required: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """Run this now. `lost_after_s` None means that the attempt never stops itself for silence.
@@ -83,3 +99,6 @@ class Assignment:
     project_name: str = ""
     task_name: str = ""
     attempt_number: int = 1
+    artifacts: tuple[ArtifactPattern, ...] = ()
+    workspace_removal: WorkspaceRemoval = WorkspaceRemoval.ALWAYS
+    workspace_keep_s: float = 0.0

@@ -132,6 +132,14 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UploadMoved:
+    """Some more of its files has reached the server. `done`: nothing more is wanted."""
+
+    key: AttemptKey
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
     """Time has passed; with what the host looks like now."""
 
@@ -166,6 +174,7 @@ Event = (
     | Quarantined
     | ShimUnknown
     | Forgotten
+    | UploadMoved
     | Tick
     | LeaveRequested
     | HandoverRequested

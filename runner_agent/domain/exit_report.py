@@ -90,6 +90,14 @@ class ExitReport:
     progress: Progress | None = None
     result_error: str = ""
     usage: Usage | None = None
+    # Where its workspace stays behind it, and until when.
+    workspace_path: str = ""
+    workspace_kept_until_ns: int | None = None
+
+    @property
+    def leaves_files(self) -> bool:
+        """Whether something was executed that may have left files."""
+        return self.outcome not in (Outcome.NOT_STARTED, Outcome.START_FAILED)
 
     @property
     def weight_bytes(self) -> int:

@@ -80,6 +80,16 @@ class Held:
     progress: Progress | None = None
     # When it was told last: often enough is once a second, and every heartbeat has it.
     progress_told_boot_ns: int | None = None
+    # Its spec names files to be uploaded; `handed_in`: the server wants no more of them.
+    artifacts: bool = False
+    handed_in: bool = False
+    # The server has said that it may be forgotten while its files were still on their way.
+    released: bool = False
+
+    @property
+    def uploading(self) -> bool:
+        """Its files are still wanted: only a verdict, which knows of them, releases it now."""
+        return self.artifacts and not self.handed_in and self.exit is not None and self.exit.leaves_files
 
     @property
     def loss_deadline_boot_ns(self) -> int | None:

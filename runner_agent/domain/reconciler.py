@@ -33,6 +33,7 @@ from runner_agent.domain.events import (
     StepOver,
     StopMoved,
     Tick,
+    UploadMoved,
 )
 from runner_agent.domain.exit_report import ExitReport, Outcome
 from runner_agent.domain.held import OVER, Phase
@@ -111,6 +112,7 @@ _HostEvent = (
     | Quarantined
     | ShimUnknown
     | Forgotten
+    | UploadMoved
 )
 
 
@@ -130,6 +132,8 @@ def _take_from_host(turn: Turn, event: _HostEvent) -> None:
             _set_apart(turn, event.key, Phase.UNKNOWN_SHIM, "its shim speaks an unknown version")
         case Forgotten():
             apply(turn, event.key, Cue.FORGOTTEN)
+        case UploadMoved():
+            _upload_moved(turn, event)
         case _:
             _take_from_shim(turn, event)
 
@@ -181,7 +185,7 @@ def _receive_work(turn: Turn, message: ServerMessage) -> None:
         case Fenced():
             verdicts.fence(turn, message.key, None)
         case Release():
-            apply(turn, message.key, Cue.RELEASED)
+            _released(turn, message.key)
         case _:
             _receive_rest(turn, message)
 
@@ -275,6 +279,26 @@ def _exited(turn: Turn, key: AttemptKey, report: ExitReport) -> None:
         # The last part of an overfull log can be read only now, though its offsets were told before.
         turn.emit(LogGrew(key=key, spooled_offset=report.final_offset))
     apply(turn, key, Cue.NEVER_STARTED if report.outcome is Outcome.NOT_STARTED else Cue.ENDED)
+
+
+def _released(turn: Turn, key: AttemptKey) -> None:
+    """Its log is whole. That says nothing of files that are on their way: they come first."""
+    held = turn.held.get(key)
+    if held is not None and held.uploading:
+        turn.put(replace(held, released=True))
+    else:
+        apply(turn, key, Cue.RELEASED)
+
+
+def _upload_moved(turn: Turn, event: UploadMoved) -> None:
+    held = turn.held.get(event.key)
+    if held is None:
+        return
+    departure.log_moved(turn)
+    if event.done:
+        turn.put(replace(held, handed_in=True))
+        if held.released:
+            apply(turn, event.key, Cue.RELEASED)
 
 
 def _set_apart(turn: Turn, key: AttemptKey, phase: Phase, why: str) -> None:

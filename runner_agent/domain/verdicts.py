@@ -88,6 +88,7 @@ def assign(turn: Turn, assignment: Assignment) -> None:
     held = replace(
         held,
         assignment=assignment,
+        artifacts=bool(assignment.artifacts),
         lost_after_s=assignment.lost_after_s,
         grace_s=assignment.grace_s,
         stop_signal=assignment.stop_signal,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from runner_agent.domain.events import Quarantined
+from runner_agent.domain.exit_report import ExitReport
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
@@ -29,23 +30,23 @@ class Attempts:
 
     def adopt(self, found: Found) -> None:
         """Take over what an earlier agent has left."""
-        self._start(Execution(found.held.key, self._room, notes=found.notes), attach=found.live)
+        self._start(Execution(found.held.key, self._room, notes=found.notes), attach=found.live, over=found.held.exit)
 
     def of(self, key: AttemptKey) -> Execution:
         """The actor of an attempt."""
         actor = self._actors.get(key)
-        return actor if actor is not None else self._start(Execution(key, self._room), attach=False)
+        return actor if actor is not None else self._start(Execution(key, self._room))
 
-    def _start(self, actor: Execution, *, attach: bool) -> Execution:
+    def _start(self, actor: Execution, *, attach: bool = False, over: ExitReport | None = None) -> Execution:
         self._actors[actor.key] = actor
-        task = self._tasks.create_task(self._run(actor, attach), name=f"attempt {actor.key}")
+        task = self._tasks.create_task(self._run(actor, attach, over), name=f"attempt {actor.key}")
         self._running.add(task)
         task.add_done_callback(lambda done: self._ended(actor, done))
         return actor
 
-    async def _run(self, actor: Execution, attach: bool) -> None:
+    async def _run(self, actor: Execution, attach: bool, over: ExitReport | None) -> None:
         try:
-            await actor.run(attach=attach)
+            await actor.run(attach=attach, over=over)
         except Exception as error:  # noqa: BLE001 - one attempt's fault must not end the others; it is told and kept
             self._log.error("attempt_broke", run=actor.key.run_id, epoch=actor.key.lease_epoch, exc_info=error)
             await self._room.post(Quarantined(key=actor.key, message=f"the agent cannot carry on with it: {error}"))

@@ -24,6 +24,7 @@ from runner_agent.domain.outputs import (
 )
 from runner_agent.domain.reason import Reason
 from runner_agent.execution import journal
+from runner_agent.execution.afterwards import judged
 from runner_agent.execution.journal import Notes
 from runner_agent.execution.preparation import prepare
 from runner_agent.execution.room import Room
@@ -34,6 +35,7 @@ from runner_agent.execution.translate import record_of, report_of, shim_reason
 from runner_agent.launchers import command
 from runner_agent.shim.codec import BadMessage
 from runner_agent.telemetry import logger
+from runner_agent.workspace.kept import leave
 from runner_agent.workspace.removal import NotRemoved
 
 MAX_WAITING = 256
@@ -58,6 +60,8 @@ class Execution:
         self._renewal: RenewLoss | None = None
         self._finding = False
         self._forgetting = False
+        self._report: ExitReport | None = None
+        self._upload: asyncio.Task[None] | None = None
         self._log = logger("execution").bind(run=key.run_id, epoch=key.lease_epoch)
 
     def do(self, output: AttemptOutput) -> None:
@@ -71,12 +75,14 @@ class Execution:
         except asyncio.QueueFull:
             self._log.warning("attempt_is_stuck", dropped=type(output).__name__)
 
-    async def run(self, *, attach: bool = False) -> None:
-        """Until the attempt is forgotten. With `attach`, find its live shim first."""
+    async def run(self, *, attach: bool = False, over: ExitReport | None = None) -> None:
+        """Until the attempt is forgotten. With `attach`, find its live shim first; `over`: how it has ended before."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             if attach:
                 self._look_for_it()
+            if over is not None:
+                self._hand_in(over)
             try:
                 while not isinstance(output := await self._queue.get(), Forget):
                     await self._carry_out(output)
@@ -84,6 +90,8 @@ class Execution:
             finally:
                 if self._link is not None:
                     self._link.close()
+                if self._upload is not None:
+                    self._upload.cancel()
 
     async def _carry_out(self, output: AttemptOutput) -> None:
         match output:
@@ -140,7 +148,7 @@ class Execution:
             self._log.warning("end_not_stored", error=str(error))
             stored = record
         told = replace(report, digest=record.digest or "") if stored == record else report_of(stored)
-        await self._room.post(events.Exited(key=self.key, report=told))
+        await self._ended(told)
 
     # ---- the fork
 
@@ -179,7 +187,9 @@ class Execution:
                 if isinstance(event, ShimGone):
                     self._drop(link)
                     await self._find_again()
-                elif (told := event_of(self.key, event, self._notes)) is not None:
+                elif isinstance(told := event_of(self.key, event, self._notes), events.Exited):
+                    await self._ended(told.report)
+                elif told is not None:
                     await self._room.post(told)
         except BadMessage as error:
             self._log.warning("shim_not_understood", error=str(error))
@@ -225,6 +235,27 @@ class Execution:
         else:
             self._log.info("shim_terminated", sent=sent)
 
+    # ---- when it is over
+
+    async def _ended(self, report: ExitReport) -> None:
+        work = self._room.workspaces.place(self.directory.name).work
+        report = await asyncio.to_thread(judged, report, self._notes, work)
+        await self._room.post(events.Exited(key=self.key, report=report))
+        self._hand_in(report)
+
+    def _hand_in(self, report: ExitReport) -> None:
+        """Upload what it has left, once and beside everything else."""
+        if self._report is not None:
+            return
+        self._report = report
+        if self._notes.artifacts and report.leaves_files:
+            assert self._tasks is not None
+            self._upload = self._tasks.create_task(self._upload_all(), name=f"upload {self.key}")
+
+    async def _upload_all(self) -> None:
+        await self._room.upload(self.key, self._room.workspaces.place(self.directory.name).work)
+        await self._room.post(events.UploadMoved(key=self.key, done=True))
+
     # ---- without a link: what does the run directory say?
 
     def _look_for_it(self, why: str = "") -> None:
@@ -253,7 +284,7 @@ class Execution:
                     report = report_of(entry.record, self._notes.step_names)
                     if why and report.outcome is Outcome.NOT_STARTED:
                         report = replace(report, error_message=why)
-                    await self._room.post(events.Exited(key=self.key, report=report))
+                    await self._ended(report)
                     return
                 case Standing.ACCEPTED:
                     await self._end_unstarted(not_started(Reason.NOT_STARTED, why or "no shim was started"))
@@ -292,8 +323,11 @@ class Execution:
         self._forgetting = True
         if self._link is not None:
             self._drop(self._link)
+        if self._upload is not None:
+            self._upload.cancel()
+        until_ns = None if self._report is None else self._report.workspace_kept_until_ns
         try:
-            await self._room.threads.remove(self._room.workspaces.remove, self.directory.name)
+            await self._room.threads.remove(leave, self._room.workspaces, self.directory.name, until_ns)
         except (OSError, NotRemoved) as error:
             self._log.warning("workspace_not_removed", error=str(error))
         await self._shim_has_left()

@@ -57,6 +57,7 @@ def _found(entry: Entry, boot_id: str, notes: Notes) -> Found:
         started_at_ns=None if report is None else report.started_at_ns,
         spooled_offset=0 if report is None else report.final_offset,
         message=entry.message,
+        artifacts=notes.artifacts,
     )
     return Found(held=held, notes=notes, live=entry.standing is Standing.LIVE)
 

@@ -10,7 +10,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner_agent.domain.assignment import DEFAULT_GRACE_S, DEFAULT_STOP_SIGNAL, Assignment
+from runner_agent.domain.assignment import DEFAULT_GRACE_S, DEFAULT_STOP_SIGNAL, Assignment, WorkspaceRemoval
 from runner_agent.execution.run_directory import StillLive
 from runner_agent.shim import files, remains, tree
 from runner_agent.shim.aftermath import RunDirectory
@@ -31,6 +31,10 @@ class Notes:
     boot_id: str = ""
     step_names: tuple[str, ...] = ()
     step_kinds: tuple[str, ...] = ()
+    artifacts: bool = False
+    required: tuple[str, ...] = ()
+    workspace_removal: WorkspaceRemoval = WorkspaceRemoval.ALWAYS
+    workspace_keep_s: float = 0.0
 
 
 def notes_on(assignment: Assignment, boot_id: str) -> Notes:
@@ -42,6 +46,10 @@ def notes_on(assignment: Assignment, boot_id: str) -> Notes:
         boot_id=boot_id,
         step_names=tuple(step.name for step in assignment.steps),
         step_kinds=tuple(step.kind.value for step in assignment.steps),
+        artifacts=bool(assignment.artifacts),
+        required=tuple(each.path for each in assignment.artifacts if each.required),
+        workspace_removal=assignment.workspace_removal,
+        workspace_keep_s=assignment.workspace_keep_s,
     )
 
 
@@ -55,6 +63,10 @@ def write_notes(directory: Path, notes: Notes) -> None:
         "boot_id": notes.boot_id,
         "step_names": list(notes.step_names),
         "step_kinds": list(notes.step_kinds),
+        "artifacts": notes.artifacts,
+        "required": list(notes.required),
+        "workspace_removal": notes.workspace_removal.value,
+        "workspace_keep_s": notes.workspace_keep_s,
     }
     files.write_once(str(directory), _NOTES, files.encode_json(body), sync=False)
 
@@ -68,6 +80,7 @@ def read_notes(directory: Path) -> Notes:
     if kept is None or kept.get("version") != _VERSION:
         return Notes()
     lost_after_s, grace_s = kept.get("lost_after_s"), kept.get("grace_s")
+    keep_s = kept.get("workspace_keep_s")
     return Notes(
         lost_after_s=float(lost_after_s) if isinstance(lost_after_s, int | float) else None,
         grace_s=float(grace_s) if isinstance(grace_s, int | float) else DEFAULT_GRACE_S,
@@ -75,7 +88,15 @@ def read_notes(directory: Path) -> Notes:
         boot_id=str(kept.get("boot_id") or ""),
         step_names=_texts(kept.get("step_names")),
         step_kinds=_texts(kept.get("step_kinds")),
+        artifacts=kept.get("artifacts") is True,
+        required=_texts(kept.get("required")),
+        workspace_removal=_removal(kept.get("workspace_removal")),
+        workspace_keep_s=float(keep_s) if isinstance(keep_s, int | float) else 0.0,
     )
+
+
+def _removal(value: object) -> WorkspaceRemoval:
+    return next((each for each in WorkspaceRemoval if each.value == value), WorkspaceRemoval.ALWAYS)
 
 
 def _texts(value: object) -> tuple[str, ...]:

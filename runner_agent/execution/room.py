@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from runner_agent.domain.events import Event
+from runner_agent.domain.ids import AttemptKey
 from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.run_directory import StateDirectory
 from runner_agent.workspace.workspaces import Workspaces
@@ -52,6 +54,8 @@ class Room:
     fork_servers: ForkServers
     threads: Threads
     post: Callable[[Event], Awaitable[None]]
+    # Uploads what an attempt has left in its workspace; returns when the server wants no more of it.
+    upload: Callable[[AttemptKey, Path], Awaitable[None]]
     runner_name: str
     boot_id: str
     base_env: Mapping[str, str] = field(repr=False)

@@ -146,6 +146,8 @@ def _exit(report: ExitReport) -> wire.ExitRecord:
         progress=None if report.progress is None else progress_message(report.progress),
         result_error=text(report.result_error),
         usage=None if report.usage is None else usage_message(report.usage),
+        workspace_path=text(report.workspace_path),
+        workspace_kept_until=timestamp(report.workspace_kept_until_ns),
     )
 
 

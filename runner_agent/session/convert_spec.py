@@ -12,11 +12,13 @@ from runner_agent.domain.assignment import (
     DEFAULT_LOG_LIMIT_BYTES,
     DEFAULT_START_TIMEOUT_S,
     DEFAULT_STOP_SIGNAL,
+    ArtifactPattern,
     Assignment,
     Command,
     EnvVar,
     Step,
     StepKind,
+    WorkspaceRemoval,
 )
 from runner_agent.domain.ids import AttemptKey, RunId
 from runner_agent.session.convert_values import enum_from, seconds
@@ -49,7 +51,20 @@ def assignment_from(message: wire.Assignment) -> Assignment:
         project_name=message.project_name,
         task_name=message.task_name,
         attempt_number=message.attempt_number or 1,
+        artifacts=patterns_from(given.artifacts),
+        workspace_removal=_removal(given.workspace.removal),
+        workspace_keep_s=seconds(given.workspace.keep),
     )
+
+
+def patterns_from(messages: Iterable[spec.ArtifactPattern]) -> tuple[ArtifactPattern, ...]:
+    """The files that are wanted of a workspace."""
+    return tuple(ArtifactPattern(path=item.path, required=item.required) for item in messages)
+
+
+def _removal(number: int) -> WorkspaceRemoval:
+    always = WorkspaceRemoval.ALWAYS
+    return enum_from(number, spec.WorkspaceRemoval, "WORKSPACE_REMOVAL_", WorkspaceRemoval, always)
 
 
 def _step(message: spec.Step) -> Step:

@@ -21,6 +21,13 @@ from control_plane.storage.reads.access import (
     token_by_digest,
     usable_admin_tokens,
 )
+from control_plane.storage.reads.artifacts import (
+    artifacts_of_attempt,
+    artifacts_overdue,
+    find_artifact,
+    list_artifacts,
+    old_artifacts,
+)
 from control_plane.storage.reads.audit import (
     audit_after,
     audit_end,
@@ -53,7 +60,6 @@ from control_plane.storage.reads.notices import (
 )
 from control_plane.storage.reads.places import LAST, active, held, lanes, project_limit
 from control_plane.storage.reads.purge import StoredLog, hidden_by, hidden_runs, logs_of_runs
-from control_plane.storage.reads.retention import count_old_runs, log_bytes_by_project, old_runs, retentions
 from control_plane.storage.reads.resolve import (
     find_run,
     no_project,
@@ -67,6 +73,7 @@ from control_plane.storage.reads.resolve import (
     the_schedule,
     the_task,
 )
+from control_plane.storage.reads.retention import count_old_runs, log_bytes_by_project, old_runs, retentions
 from control_plane.storage.reads.runners import find_runner, list_runners, runner, runner_attempts, runners
 from control_plane.storage.reads.runs import (
     EventFilter,
@@ -147,19 +154,22 @@ __all__ = [
     "active_runs_matching",
     "active_runs_of_schedule",
     "active_runs_of_task",
+    "artifacts_of_attempt",
+    "artifacts_overdue",
     "attempt",
     "attempts",
     "audit_after",
     "audit_end",
     "audit_event",
     "audit_heads",
+    "count_old_runs",
     "delivery",
     "due_deliveries",
-    "count_old_runs",
     "due_runs",
     "due_schedules",
     "events_after",
     "events_deleted_to",
+    "find_artifact",
     "find_deleted_task",
     "find_principal",
     "find_project",
@@ -179,6 +189,7 @@ __all__ = [
     "join_token",
     "join_token_by_digest",
     "lanes",
+    "list_artifacts",
     "list_audit",
     "list_deliveries",
     "list_events",
@@ -210,6 +221,7 @@ __all__ = [
     "no_schedule",
     "no_task",
     "no_template",
+    "old_artifacts",
     "old_runs",
     "oldest_logs",
     "oldest_logs_of_project",
@@ -222,11 +234,11 @@ __all__ = [
     "report_body",
     "reports_due",
     "reports_of_run",
+    "retentions",
     "run",
     "run_ahead",
     "run_of_firing",
     "run_or_tombstone",
-    "retentions",
     "run_secrets",
     "runner",
     "runner_attempts",

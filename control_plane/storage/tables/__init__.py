@@ -1,6 +1,7 @@
 """The tables. Times are microseconds since 1970 in UTC, durations seconds, mappings and lists JSON text."""
 
 from control_plane.storage.tables.access import JOIN_TOKENS, PRINCIPALS, PROJECTS, RUNNERS, SERVER, SETTINGS, TOKENS
+from control_plane.storage.tables.artifacts import ARTIFACTS
 from control_plane.storage.tables.audit import AUDIT_EVENTS, AUDIT_HEADS
 from control_plane.storage.tables.columns import METADATA
 from control_plane.storage.tables.notices import DELIVERIES, REPORTS
@@ -21,6 +22,7 @@ from control_plane.storage.tables.schedules import FIRINGS, REQUEST_IDS, RUN_TUR
 from control_plane.storage.tables.templates import TEMPLATE_MARKS, TEMPLATE_VERSIONS, TEMPLATES
 
 __all__ = [
+    "ARTIFACTS",
     "ATTEMPTS",
     "AUDIT_EVENTS",
     "AUDIT_HEADS",

@@ -232,9 +232,13 @@ ATTEMPTS: Final = Table(
     when_("released_at"),
     Column("progress", Text),
     Column("usage", Text),
+    when_("artifacts_due_at"),
+    text_("workspace_path"),
+    when_("workspace_kept_until"),
 )
 LIVE_ATTEMPT: Final = "state IN ('OFFERED', 'STARTING', 'RUNNING', 'STOPPING')"
 UNSEALED_ATTEMPT: Final = "assigned_at IS NOT NULL AND log_sealed_at IS NULL"
+AWAITED_ARTIFACTS: Final = "artifacts_due_at IS NOT NULL"
 KEPT_LOG: Final = "log_sealed_at IS NOT NULL AND log_deleted_at IS NULL"
 partial_(
     "ix_attempts_kept_log",
@@ -251,6 +255,7 @@ partial_(
     ATTEMPTS.c.lease_epoch,
     where=KEPT_LOG,
 )
+partial_("ix_attempts_artifacts", ATTEMPTS.c.artifacts_due_at, where=AWAITED_ARTIFACTS)
 partial_("ix_attempts_live", ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, where=LIVE_ATTEMPT)
 partial_(
     "ix_attempts_unsealed",

@@ -14,6 +14,7 @@ from control_plane.storage.writes.access import (
     save_project,
     use_token,
 )
+from control_plane.storage.writes.artifacts import complete_artifact, delete_artifacts, insert_artifact
 from control_plane.storage.writes.audit import append_audit, insert_audit_head
 from control_plane.storage.writes.logs import mark_log_deleted, upsert_segment
 from control_plane.storage.writes.notices import (
@@ -83,7 +84,9 @@ __all__ = [
     "append_audit",
     "append_events",
     "bury_runs",
+    "complete_artifact",
     "count_outcome",
+    "delete_artifacts",
     "delete_deliveries",
     "delete_firings",
     "delete_join_token",
@@ -105,6 +108,7 @@ __all__ = [
     "hide_old_runs",
     "hide_run",
     "hide_runs_of_task",
+    "insert_artifact",
     "insert_attempt",
     "insert_audit_head",
     "insert_deliveries",

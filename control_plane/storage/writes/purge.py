@@ -12,6 +12,7 @@ from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import ProjectId, RunId, TaskId
 from control_plane.storage.rows import to_us
 from control_plane.storage.tables import (
+    ARTIFACTS,
     ATTEMPTS,
     DELIVERIES,
     LOG_SEGMENTS,
@@ -32,6 +33,7 @@ PURGED_TABLES: Final[tuple[Table, ...]] = (
     RUN_SECRETS,
     DELIVERIES,
     REPORTS,
+    ARTIFACTS,
     LOG_SEGMENTS,
     ATTEMPTS,
     RUN_EVENTS,
