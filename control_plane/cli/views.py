@@ -142,6 +142,7 @@ RUN = View(
         Column("runner", run_runner),
         Column("labels", lambda run: pairs(run.options.labels)),
         Column("trigger", lambda run: enum_word(run, "trigger_type").lower()),
+        Column("metadata", lambda run: pairs(run.options.trigger_metadata)),
         Column("created by", lambda run: run.created_by),
         Column("created", lambda run: when(run, "created_at")),
         Column("not before", lambda run: when(run, "not_before") if state_word(run) == "QUEUED" else ""),
