@@ -150,15 +150,7 @@ def _open_database(settings: Settings, clock: Clock) -> Database:
 
 async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     state, watch, sessions = settings.state_path, Watch(), Sessions(most=settings.max_sessions)
-    house = House(
-        database=database,
-        clock=clock,
-        watch=watch,
-        codec=ProtoSpecCodec(),
-        vault=_keyed(lambda: FileVault.at(state / SECRET_KEY)),
-        timing=settings.timing(),
-        post=sessions.post,
-    )
+    house = _house(settings, clock, database, watch, sessions)
     instance = await housekeeping.prepare(house)
     key = _keyed(lambda: AuditKey.at(state / AUDIT_KEY, clock.token_bytes(KEY_BYTES)))
     chain = Chain(name=instance.instance_id, database=database, clock=clock, key=key)
@@ -207,16 +199,28 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         scheduler=Scheduler(house, (*chores, sign)),
         courier=Courier(house, Senders(_rules(settings), f"banksman/{version('banksman')}")),
         reporter=Reporter(house, partial(excerpt, store)),
-        purger=Purger(
-            house=house,
-            store=store,
-            give_up=partial(ingest.seal_incomplete, why="the run was deleted"),
-            removers=(intake.remove_runs,),
-        ),
+        purger=_purger(house, store, ingest, intake),
         desk=desk,
         gate=gate,
         door=door,
     )
+
+
+def _house(settings: Settings, clock: Clock, database: Database, watch: Watch, sessions: Sessions) -> House:
+    return House(
+        database=database,
+        clock=clock,
+        watch=watch,
+        codec=ProtoSpecCodec(),
+        vault=_keyed(lambda: FileVault.at(settings.state_path / SECRET_KEY)),
+        timing=settings.timing(),
+        post=sessions.post,
+    )
+
+
+def _purger(house: House, store: FileLogStore, ingest: Ingest, intake: Intake) -> Purger:
+    give_up = partial(ingest.seal_incomplete, why="the run was deleted")
+    return Purger(house=house, store=store, give_up=give_up, removers=(intake.remove_runs,))
 
 
 OLD = (OLD_ROWS, OLD_LOGS, OLD_ARTIFACTS) = ("remove old rows", "remove old logs", "remove old artifacts")

@@ -32,6 +32,8 @@ TREE: dict[str, str | Noun] = {
         cancel="run_stop:cancel",
         retry="run_exec:retry_run",
         delete="run_delete:delete",
+        pin="retention:pin",
+        unpin="retention:unpin",
         report="run_report:report",
     ),
     "task": Noun(
@@ -120,6 +122,7 @@ TREE: dict[str, str | Noun] = {
         verify="audit:verify",
         export="audit:export",
     ),
+    "system": Noun("The control plane itself.", gc="retention:collect"),
     "context": Noun(
         "Stored control planes.",
         list="context_verbs:list_contexts",

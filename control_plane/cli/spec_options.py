@@ -16,6 +16,7 @@ from control_plane.cli.completing import complete_runners
 from control_plane.cli.errors import CliError
 from control_plane.cli.given import piped_stdin, read_script
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.limit_options import SPEC_LIMITS, set_limits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +51,11 @@ class SpecOptions:
     lost_after: str | None
     priority: int | None
     log_limit: int | None
+    max_concurrent: int | None
+    concurrency_key: str | None
+    limit_scope: str | None
+    on_limit: str | None
+    profile: str | None
 
 
 OPTIONS = [
@@ -88,6 +94,7 @@ OPTIONS = [
     click.option("--lost-after", metavar="DURATION", help='How long the runner may be silent, or "never".'),
     click.option("--priority", type=int, metavar="N", help="-100 to 100; higher runs first."),
     click.option("--log-limit", type=int, metavar="BYTES", help="Log bytes that are kept (default: 1 GiB)."),
+    *SPEC_LIMITS,
 ]
 
 
@@ -134,6 +141,7 @@ def build_spec(
     if given.log_limit is not None:
         assign(spec, "log_limit_bytes", given.log_limit)
     set_policies(given, spec)
+    set_limits(given, spec)
     return spec
 
 

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from control_plane.cli.durations import written_duration
+from control_plane.cli.limit_options import limit_text
 from control_plane.cli.output import Cell, Column, Id, State, View, iso, span, to_datetime, to_seconds, when
 from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
 
@@ -222,6 +223,7 @@ SCHEDULE = View(
 PROJECT = View(
     columns=(
         Column("NAME", lambda project: project.name),
+        Column("LIMIT", lambda project: limit_text(project.concurrency) if project.HasField("concurrency") else ""),
         Column("DESCRIPTION", lambda project: project.description),
         Column("CREATED", lambda project: when(project, "created_at")),
         Column("ID", lambda project: project.id),
