@@ -69,7 +69,7 @@ class Purger:
                 if not stored.sealed:
                     await self._give_up(stored.key)
                 await asyncio.to_thread(self._store.delete, stored.key)
-            except OSError as error:
+            except (BanksmanError, OSError) as error:
                 log.warning("a deleted run's log stays for now", run=stored.key.run_id, error=str(error))
                 failed.add(stored.key.run_id)
         return frozenset(failed)
@@ -78,7 +78,7 @@ class Purger:
         try:
             for remove in self._removers:
                 await remove(run_ids)
-        except OSError as error:
+        except (BanksmanError, OSError) as error:
             log.warning("something of deleted runs stays for now", error=str(error))
             return False
         return True
