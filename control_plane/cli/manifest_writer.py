@@ -109,14 +109,5 @@ def yaml_documents(documents: list[Data]) -> str:
         return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
     Dumper.add_representer(str, text)
-    return str(
-        yaml.dump_all(
-            documents,
-            Dumper=Dumper,
-            sort_keys=False,
-            allow_unicode=True,
-            default_flow_style=False,
-            width=120,
-            explicit_start=len(documents) > 1,
-        )
-    )
+    settings: Data = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False, "width": 120}
+    return "---\n".join(yaml.dump(document, Dumper=Dumper, **settings) for document in documents)
