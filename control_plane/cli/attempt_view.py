@@ -32,6 +32,8 @@ def attempt_lines(attempt: run_pb2.Attempt) -> list[tuple[str, Cell]]:
         ("pid", str(attempt.pid or "")),
         ("progress", progress_of(attempt)),
         ("used", used(attempt)),
+        ("artifacts awaited until", when(attempt, "artifacts_due_at")),
+        ("workspace", workspace_of(attempt)),
         ("log bytes", str(attempt.log_bytes) if attempt.log_complete or attempt.log_bytes else ""),
     ]
     if len(attempt.steps) > 1:
@@ -67,6 +69,16 @@ def host_of(attempt: run_pb2.Attempt) -> Cell:
             return f"its runner is connected and has quarantined the run directory: {why}"
         case word:
             return word.replace("_", " ").lower()
+
+
+def workspace_of(attempt: run_pb2.Attempt) -> str:
+    """Where its host keeps it, and until when."""
+    if not attempt.workspace_path:
+        return ""
+    until = when(attempt, "workspace_kept_until").at
+    return (
+        f"{attempt.workspace_path} on {attempt.runner_name or attempt.runner_id}, until {until:%Y-%m-%d %H:%M:%S} UTC"
+    )
 
 
 def used(attempt: run_pb2.Attempt) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from banksman.v1 import access_pb2 as access_pb2
     from banksman.v1 import access_pb2_grpc as access_pb2_grpc
+    from banksman.v1 import artifact_pb2 as artifact_pb2
     from banksman.v1 import audit_pb2 as audit_pb2
     from banksman.v1 import audit_pb2_grpc as audit_pb2_grpc
     from banksman.v1 import limit_pb2 as limit_pb2

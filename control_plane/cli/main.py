@@ -35,6 +35,8 @@ TREE: dict[str, str | Noun] = {
         pin="retention:pin",
         unpin="retention:unpin",
         report="run_report:report",
+        artifacts="run_artifacts:list_artifacts",
+        download="run_artifacts:download",
     ),
     "task": Noun(
         "Keep what is run more than once.",

@@ -23,6 +23,7 @@ DURATIONS = {
     "backoff",
     "backoff_cap",
     "lost_after",
+    "keep",
     "every",
 }
 COMMAND_FIELDS = ("argv", "script", "interpreter", "working_directory", "stdin", "success_exit_codes")
@@ -30,6 +31,7 @@ PREFIXES = {
     "kind": "STEP_KIND_",
     "operator": "SELECTOR_OPERATOR_",
     "on_lost": "ON_LOST_",
+    "removal": "WORKSPACE_REMOVAL_",
     "type": "AGENT_TYPE_",
     "mode": "AGENT_MODE_",
     "unknown_variables": "UNKNOWN_VARIABLES_",

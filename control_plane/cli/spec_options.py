@@ -17,6 +17,7 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.given import piped_stdin, read_script
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.limit_options import SPEC_LIMITS, set_limits
+from control_plane.cli.workspace_options import SPEC_WORKSPACE, set_workspace
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -56,6 +57,10 @@ class SpecOptions:
     limit_scope: str | None
     on_limit: str | None
     profile: str | None
+    artifact: tuple[str, ...]
+    require_artifact: tuple[str, ...]
+    keep_workspace: str | None
+    keep_workspace_for: float | None
 
 
 OPTIONS = [
@@ -95,6 +100,7 @@ OPTIONS = [
     click.option("--priority", type=int, metavar="N", help="-100 to 100; higher runs first."),
     click.option("--log-limit", type=int, metavar="BYTES", help="Log bytes that are kept (default: 1 GiB)."),
     *SPEC_LIMITS,
+    *SPEC_WORKSPACE,
 ]
 
 
@@ -142,6 +148,7 @@ def build_spec(
         assign(spec, "log_limit_bytes", given.log_limit)
     set_policies(given, spec)
     set_limits(given, spec)
+    set_workspace(given, spec)
     return spec
 
 

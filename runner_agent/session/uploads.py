@@ -77,8 +77,9 @@ class Uploads:
                 async with self.turns:
                     await self._once(key, work)
             except grpc.aio.AioRpcError as error:
-                log.info("upload_broke", error=sentence_of(error))
                 soon = error.code() is grpc.StatusCode.FAILED_PRECONDITION and failures < SOON_TIMES
+                if not soon:
+                    log.info("upload_broke", error=sentence_of(error))
             except (Unreachable, NotAnswered, TimeoutError, OSError) as error:
                 log.info("upload_broke", error=str(error) or type(error).__name__)
                 soon = False
