@@ -237,3 +237,30 @@ async def test_many_are_cancelled_after_a_count(doors):
     assert {(await doors.run(run)).cancel_note for run in queued} == {"wrong branch"}
     assert (await doors.run(other)).is_active
     assert (await many(expected_count=0)).matched_count == 0
+
+
+async def read_on(stream):
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_who_waits_for_its_log_learns_that_it_is_gone(server, doors):
+    await task(doors)
+    runner = await server.runner()
+    async with runner.session() as (stream, _):
+        run = await run_task(doors)
+        key = (await stream.accept()).key
+        await stream.started(key)
+        await stream.exited(key, exit_record(0, log=b"never sent", digest="0" * 64))
+        await doors.until(run.id, run_pb2.RUN_STATE_SUCCEEDED)
+        request = run_pb2.WaitRunRequest(run=run.id, wait_for=run_pb2.WAIT_FOR_SETTLED)
+        following = doors.logs.ReadLogs(log_pb2.ReadLogsRequest(run=run.id, follow=True), timeout=20)
+        await following.read()
+        waiting = asyncio.ensure_future(refused(doors.runs.WaitRun(request, timeout=20)))
+        await delete(doors, run.id)
+        assert (await waiting)[0] is NOT_FOUND
+        assert (await refused(read_on(following)))[0] is NOT_FOUND
+        over = pb.HeldAttempt(key=key, phase=pb.HELD_PHASE_EXITED, exit=exit_record(0))
+        await purged(server, run.id)
+        (verdict,) = (await stream.heartbeat(1, over)).verdicts
+        assert verdict.kind == pb.VERDICT_KIND_RELEASE
