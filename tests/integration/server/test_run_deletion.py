@@ -264,3 +264,14 @@ async def test_who_waits_for_its_log_learns_that_it_is_gone(server, doors):
         await purged(server, run.id)
         (verdict,) = (await stream.heartbeat(1, over)).verdicts
         assert verdict.kind == pb.VERDICT_KIND_RELEASE
+
+
+async def test_the_runs_of_a_deleted_task_go_when_it_is_named_as_deleted(doors):
+    await task(doors)
+    await cancelled(doors)
+    await doors.tasks.DeleteTask(task_pb2.DeleteTaskRequest(task="build"))
+    assert (await refused(delete_runs(doors)))[0] is NOT_FOUND
+    await task(doors)
+    assert (await delete_runs(doors)).deleted_count == 0, "the living one of this name has none"
+    request = task_pb2.DeleteTaskRunsRequest(task="build", deleted_task=True)
+    assert (await doors.tasks.DeleteTaskRuns(request)).deleted_count == 1
