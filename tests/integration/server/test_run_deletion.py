@@ -14,6 +14,7 @@ from control_plane.storage.sqlite import DATABASE_NAME
 from control_plane.storage.writes.purge import PURGED_TABLES
 from tests.fakes.runner import exit_record
 from tests.fakes.server import log_digest, spec
+from tests.integration.server.test_access import member
 from tests.waiting import wait_for_async
 
 NOT_FOUND, REFUSED = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION
@@ -275,3 +276,14 @@ async def test_the_runs_of_a_deleted_task_go_when_it_is_named_as_deleted(doors):
     assert (await delete_runs(doors)).deleted_count == 0, "the living one of this name has none"
     request = task_pb2.DeleteTaskRunsRequest(task="build", deleted_task=True)
     assert (await doors.tasks.DeleteTaskRuns(request)).deleted_count == 1
+
+
+async def test_only_its_maker_the_tasks_owner_and_admins_delete_a_run(server, doors):
+    await task(doors)
+    eve = server.doors(await member(doors, "eve", "default"))
+    others, own = await cancelled(doors), await cancelled(eve)
+    assert (await eve.run(others.id)).id == others.id, "she sees it"
+    assert (await refused(delete(eve, others.id)))[0] is NOT_FOUND
+    await delete(eve, own.id)
+    await delete(doors, (await cancelled(eve)).id)
+    assert await listed(doors) == [others.id]
