@@ -45,10 +45,11 @@ _OPTIONS = (
         metavar="EVENT[,EVENT]=URL",
         help="Webhook to call (created, started, finished, failed ...), or secret:NAME that holds its URL; repeatable.",
     ),
+    click.option("--sign-with", metavar="SECRET", help="Secret of the project that signs the webhooks of --notify."),
 )
 NAMES = (
     *("description", "tag", "task_label", "owner", "public", "unknown_variables", "allow_shell_substitution"),
-    *("allow_override", "report", "no_report", "notify"),
+    *("allow_override", "report", "no_report", "notify", "sign_with"),
     *DECLARING,
 )
 
@@ -79,8 +80,10 @@ def change(task: contract.task_pb2.Task, given: dict[str, Any]) -> list[str]:
     if given["notify"]:
         del task.notifications[:]
         for text in given["notify"]:
-            _notify(task, text)
+            _notify(task, text, given["sign_with"] or "")
         changed.append("notifications")
+    elif given["sign_with"]:
+        raise CliError("--sign-with goes with --notify")
     return changed
 
 
@@ -116,7 +119,7 @@ def _report(task: contract.task_pb2.Task, formats: tuple[str, ...], *, off: bool
     return ["report"]
 
 
-def _notify(task: contract.task_pb2.Task, text: str) -> None:
+def _notify(task: contract.task_pb2.Task, text: str, sign_with: str) -> None:
     words, equals, where = text.partition("=")
     events = [word.strip().lower().replace("-", "_") for word in words.split(",")]
     strange = [event for event in events if event not in EVENTS]
@@ -130,3 +133,4 @@ def _notify(task: contract.task_pb2.Task, text: str) -> None:
         assign(settings, "secret_ref", where.removeprefix("secret:"))
     else:
         assign(settings, "webhook_url", where)
+        assign(settings, "secret_ref", sign_with)

@@ -40,6 +40,7 @@ class Delivery:
     created_by: PrincipalId
     created_at: datetime
     event: NotificationEvent
+    # Empty for a run that was made of a template.
     task_id: TaskId
     task_name: str
     run_id: RunId | None = None
@@ -144,16 +145,14 @@ def _events(before: Run | None, record: RunEventRecord) -> Iterator[Notification
 def _of_run(
     run: Run, event: NotificationEvent, record: RunEventRecord, settings: NotificationSettings, index: int
 ) -> Delivery:
-    if run.task_id is None:
-        raise ValueError("only a task's run has settings")
     return Delivery(
         id=_id(record.at, run.id, event, index),
         project_id=run.project_id,
         created_by=run.created_by,
         created_at=record.at,
         event=event,
-        task_id=run.task_id,
-        task_name=run.task_name,
+        task_id=run.task_id or TaskId(""),
+        task_name=run.task_name or run.template_name,
         run_id=run.id,
         webhook_url=settings.webhook_url,
         secret_ref=settings.secret_ref,
@@ -187,7 +186,7 @@ def _run_data(run: Run) -> Mapping[str, object]:
             "retry_count": run.retry_count,
             "labels": dict(run.options.labels),
         },
-        "task": {"id": run.task_id, "name": run.task_name},
+        "task": {"id": run.task_id, "name": run.task_name or run.template_name},
         "project_id": run.project_id,
     }
 

@@ -98,14 +98,18 @@ async def redeliver(house: House, delivery_id: DeliveryId) -> Delivery:
 
 
 async def the_delivery(house: House, caller: Caller, text: str) -> Delivery:
-    """One of a task that the caller may change. Raises NotFound DELIVERY_NOT_FOUND for all others."""
+    """One of a task that the caller may change, or of its own run of a template.
+
+    Raises NotFound DELIVERY_NOT_FOUND for all others.
+    """
 
     def body(connection: Connection) -> Delivery:
         found = reads.delivery(connection, DeliveryId(text.strip().lower()))
         if found is None or not caller.principal.may_use(found.project_id):
             raise NotFound(ErrorCode.DELIVERY_NOT_FOUND)
-        task = reads.task(connection, found.task_id)
-        if not caller.principal.admin and (task is None or task.owner != caller.principal.id):
+        task = reads.task(connection, found.task_id) if found.task_id else None
+        owner = found.created_by if not found.task_id else None if task is None else task.owner
+        if not caller.principal.admin and owner != caller.principal.id:
             raise NotFound(ErrorCode.DELIVERY_NOT_FOUND)
         return found
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, and_, bindparam, func, or_, select
 
 from control_plane.domain.ids import DeliveryId, PrincipalId, ProjectId, ReportId, RunId, TaskId
 from control_plane.domain.notification import Delivery, DeliveryState
@@ -56,7 +56,7 @@ def next_delivery_at(connection: Connection, after: datetime) -> datetime | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryFilter:
-    """Which deliveries a list shows. `owner` None: of all tasks, else of that principal's own."""
+    """Which deliveries a list shows. `owner`: only of that principal's tasks, and of its runs of templates."""
 
     run_id: RunId | None = None
     task_id: TaskId | None = None
@@ -77,7 +77,8 @@ def list_deliveries(
         query = query.where(DELIVERIES.c.state == str(wanted.state))
     if wanted.owner is not None:
         own = select(TASKS.c.id).where(TASKS.c.project_id == project_id, TASKS.c.owner == wanted.owner)
-        query = query.where(DELIVERIES.c.task_id.in_(own))
+        untasked = and_(DELIVERIES.c.task_id == "", DELIVERIES.c.created_by == wanted.owner)
+        query = query.where(or_(DELIVERIES.c.task_id.in_(own), untasked))
     return fetch_page(
         connection,
         query=query,

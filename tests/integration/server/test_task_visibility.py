@@ -37,6 +37,7 @@ NEEDS = {
     "ScheduleService/PreviewSchedule": SEES,
     "ScheduleService/BackfillSchedule": OWNS,
     "ScheduleService/ListFirings": SEES,
+    "NotificationService/ListDeliveries": OWNS,
 }
 DELETED = {"TaskService/UndeleteTask", "TaskService/PurgeTask"}
 CALLERS = ("owner", "admin", "member", "stranger")
