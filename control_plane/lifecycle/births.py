@@ -88,7 +88,8 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     queue_expires_at = None
     if spec.queue_timeout_s is not None:
         queue_expires_at = (options.not_before or now) + timedelta(seconds=spec.queue_timeout_s)
-    old, about = birth.retry_of, birth.task or birth.template or birth.retry_of
+    old, rules = birth.retry_of, birth.task or birth.template
+    about = rules or old
     run = Run(
         id=RunId(house.clock.new_id()),
         project_id=birth.project_id,
@@ -122,7 +123,7 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
     if admission.note:
         birth = replace(birth, skip=Reason.LIMIT_REACHED, skip_note=admission.note)
         run = replace(run, report_formats=())
-    notifications = () if birth.task is None else birth.task.notifications
+    notifications = () if rules is None else rules.notifications
     case = _begun(Case(run=run, spec=spec, notifications=notifications, also=admission.superseded), birth, now)
     writes.insert_run(conn, case.run)
     writes.append_events(conn, case.events)
@@ -134,9 +135,10 @@ def born(house: House, conn: Connection, birth: Birth) -> Case:
 
 def _report_formats(birth: Birth) -> tuple[ReportFormat, ...]:
     """What is skipped has nothing to report."""
-    if birth.task is None or birth.skip is not None or not birth.task.report.enabled:
+    rules = birth.task or birth.template
+    if rules is None or birth.skip is not None or not rules.report.enabled:
         return ()
-    return birth.task.report.formats
+    return rules.report.formats
 
 
 def _admitted(house: House, conn: Connection, birth: Birth, run: Run) -> Admission:

@@ -195,10 +195,9 @@ def _load(house: House, conn: Connection, run_id: RunId, epoch: int | None) -> C
     task = None if run.task_id is None else reads.task(conn, run.task_id)
     deleted = run.task_id is not None and (task is None or task.deleted_at is not None)
     spec = house.spec(conn, run.spec_sha256)
-    notifications = () if task is None else task.notifications
-    return Case(
-        run=run, spec=spec, attempt=attempt, others=others, task_deleted=deleted, notifications=notifications
-    )
+    settings = reads.template_of_run(conn, run) if task is None else task
+    notifications = () if settings is None else settings.notifications
+    return Case(run=run, spec=spec, attempt=attempt, others=others, task_deleted=deleted, notifications=notifications)
 
 
 def store(conn: Connection, before: Case, after: Case) -> Case:

@@ -23,6 +23,7 @@ from control_plane.domain.spec_rules import validate_size, validate_spec
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.stops import cancel as decide_cancel
 from control_plane.domain.stops import force as decide_force
+from control_plane.domain.template_rules import task_of
 from control_plane.domain.variable_rules import check_given
 from control_plane.lifecycle.births import Birth, born, check_references, require_launcher
 from control_plane.lifecycle.house import FrozenSpec, House, load_newest, require_project, store
@@ -221,10 +222,12 @@ def _retry(
     newest = use_newest_spec and task is not None
     frozen = house.specs.frozen(conn, task.spec_sha256 if newest and task is not None else old.spec_sha256)
     check_references(conn, old.project_id, frozen.spec)
+    template = reads.template_of_run(conn, old)
     birth = Birth(
         project_id=old.project_id,
         frozen=frozen,
         task=None if deleted else task,
+        template=None if template is None else task_of(template),
         options=replace(old.options, not_before=None, deadline=None),
         trigger_type=TriggerType.RETRY,
         created_by=caller.principal.id,

@@ -133,6 +133,7 @@ from control_plane.storage.reads.templates import (
     list_templates,
     no_template,
     template,
+    template_of_run,
     template_version,
 )
 
@@ -255,6 +256,7 @@ __all__ = [
     "task",
     "tasks_with_secret",
     "template",
+    "template_of_run",
     "template_version",
     "the_principal",
     "the_project",

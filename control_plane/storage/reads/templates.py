@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, and_, or_, select
 
 from control_plane.domain.errors import ErrorCode, NotFound
 from control_plane.domain.filters import EVERYTHING, Filter
 from control_plane.domain.ids import PrincipalId, ProjectId, TemplateId
 from control_plane.domain.pages import Page
+from control_plane.domain.run import Run
 from control_plane.domain.template import Template
 from control_plane.storage.filters import LAST, TEMPLATE_LEAVES, condition
 from control_plane.storage.paging import PageRequest, fetch_page
@@ -47,6 +48,15 @@ def template_version(connection: Connection, newest: Template, version: int) -> 
         text = f"There is no version {version} of template {newest.name!r}; the newest is {newest.version}."
         raise NotFound(ErrorCode.TEMPLATE_NOT_FOUND, text, hint=f"banksman template get {newest.name}")
     return TEMPLATE_VERSION.entity(row)
+
+
+def template_of_run(connection: Connection, run: Run) -> Template | None:
+    """The version that a run was made of directly, without a task; None if there was none, or it is gone."""
+    if run.template_id is None or run.task_id is not None:
+        return None
+    is_it = and_(TEMPLATE_VERSIONS.c.id == run.template_id, TEMPLATE_VERSIONS.c.version == run.template_version)
+    row = connection.execute(select(*TEMPLATE_VERSION.columns).where(is_it)).first()
+    return None if row is None else TEMPLATE_VERSION.entity(row)
 
 
 def no_template(id_or_name: str) -> NotFound:

@@ -19,6 +19,7 @@ from banksman.v1 import (
     schedule_pb2,
     secret_pb2,
     task_pb2,
+    template_pb2,
 )
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
@@ -85,7 +86,8 @@ class Asker:
         runner = await self._server.runner("r1")
         self._connection = sqlite3.connect(f"file:{self._server.state}/banksman.db?mode=ro", uri=True)
         self._tables = self._columns()
-        KNOWN[:] = ["default", "theirs", mal.id, "r1", "a task", "a schedule", runner.runner_id, made.token.id]
+        known = ("default", "theirs", mal.id, "r1", "a task", "a template", "a schedule")
+        KNOWN[:] = [*known, runner.runner_id, made.token.id]
         self._project = await self.admin.projects.GetProject(project_pb2.GetProjectRequest(project="default"))
 
     def close(self) -> None:
@@ -101,9 +103,12 @@ class Asker:
         project = project_pb2.Project(id=self._project.id, name="default")
         schedule = schedule_pb2.Schedule(name="a schedule", task_id="a task", cron="@yearly")
         run = task_pb2.RunTaskRequest(task="a task")
+        template = template_pb2.Template(name="a template", spec=spec("echo", "{{ x }}"), is_public=True)
+        template.parameters.add(name="x")
         for call in (
             self.admin.projects.UpdateProject(project_pb2.UpdateProjectRequest(project=project)),
             self.admin.tasks.CreateTask(task_pb2.CreateTaskRequest(task=task)),
+            self.admin.templates.CreateTemplate(template_pb2.CreateTemplateRequest(template=template)),
             self.admin.schedules.CreateSchedule(schedule_pb2.CreateScheduleRequest(schedule=schedule)),
             self.admin.secrets.SetSecret(secret_pb2.SetSecretRequest(name="x", value=b"long enough")),
             self.admin.tasks.RunTask(run),
@@ -113,7 +118,7 @@ class Asker:
                 made = await call
                 if getattr(made, "id", "") and made.id not in KNOWN:
                     KNOWN.append(made.id)
-        del KNOWN[8:-24]
+        del KNOWN[9:-24]
 
     def ask(self, name: str, request: Any, *, as_member: bool = False) -> None:
         """Counts the call, and what is wrong with its answer."""

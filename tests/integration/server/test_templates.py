@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from banksman.v1 import run_pb2, schedule_pb2, secret_pb2, task_pb2, template_pb2
+from banksman.v1 import notification_pb2, run_pb2, schedule_pb2, secret_pb2, task_pb2, template_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 
 from tests.fakes.server import spec
@@ -124,6 +124,23 @@ async def test_one_is_run_directly(server):
     assert await refused(run_of(doors, who=text("x"))) == {"template.parameters[password]"}
     again = await doors.runs.ListRuns(run_pb2.ListRunsRequest(filter='tag : "a"'))
     assert [each.template_name for each in again.runs] == ["t"]
+
+
+async def test_a_direct_run_is_told_of_and_reported_as_the_template_says_and_can_be_tried_again(server):
+    doors = server.doors()
+    template = await made(
+        doors, "t", "echo", "{{ who }}", parameters=[parameter("who")], tags=["a"],
+        report=task_pb2.ReportSettings(enabled=True, formats=[task_pb2.REPORT_FORMAT_JSON]),
+        notifications=[task_pb2.NotificationSettings(events=[1, 6], webhook_url="https://hooks.example/")],
+    )  # fmt: skip
+    run = await run_of(doors, who=text("{{ me }}"))
+    await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=run.id))
+    sent = await doors.notifications.ListDeliveries(notification_pb2.ListDeliveriesRequest(run=run.id))
+    assert sorted(each.event for each in sent.deliveries) == [1, 6]
+    again = await doors.runs.RetryRun(run_pb2.RetryRunRequest(run=run.id))
+    assert (again.template_id, again.template_version) == (template.id, 1)
+    assert list(again.rendered_commands[0].argv) == list(run.rendered_commands[0].argv) == ["echo", "{{ me }}"]
+    assert len((await doors.runs.ListRuns(run_pb2.ListRunsRequest(filter='tag : "a"'))).runs) == 2
 
 
 async def test_an_older_version_is_used_when_it_is_named(server):
