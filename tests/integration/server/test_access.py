@@ -17,6 +17,7 @@ from tests.fakes.server import Server, spec
 UNAUTHENTICATED, DENIED = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 OPEN = {"RunnerSessionService/Enroll", "RunnerSessionService/RenewCredential"}
 STREAM = "RunnerSessionService/Session"
+UPLOAD = "RunnerSessionService/UploadArtifact"
 
 
 def methods():
@@ -83,7 +84,7 @@ async def test_a_runner_may_only_open_its_session(server):
     channel = server.doors(None).channel
     for method in methods():
         name = f"{method.containing_service.name}/{method.name}"
-        if name not in OPEN | {STREAM}:
+        if name not in OPEN | {STREAM, UPLOAD}:
             assert await call(channel, method, runner.credential) is DENIED, name
 
 
@@ -105,6 +106,7 @@ async def test_what_is_for_admins_is_denied_to_others(server, doors):
     }
     assert denied == {
         STREAM,
+        UPLOAD,
         "AccessService/CreatePrincipal",
         "AccessService/ListPrincipals",
         "AccessService/UpdatePrincipal",
