@@ -88,7 +88,7 @@ class Settings:
 
     def retention(self) -> Retention:
         """How long things are kept of projects that say nothing else."""
-        return Retention(runs_s=self.run_keep_s, logs_s=self.log_keep_s)
+        return Retention(runs_s=self.run_keep_s, logs_s=self.log_keep_s, artifacts_s=self.artifact_keep_s)
 
     def timing(self) -> Timing:
         """The numbers that the session and its clocks follow."""

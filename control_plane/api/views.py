@@ -11,7 +11,7 @@ from banksman.v1 import run_pb2
 from control_plane.api.convert import run_message
 from control_plane.api.trouble import Trouble
 from control_plane.domain.attempt import AttemptState
-from control_plane.domain.ids import AttemptKey, RunId
+from control_plane.domain.ids import AttemptKey
 from control_plane.domain.progress import Progress
 from control_plane.domain.run import Run, RunState
 from control_plane.domain.spec import RunSpec

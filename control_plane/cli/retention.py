@@ -18,6 +18,8 @@ GARBAGE = View(
         Column("RUNS", lambda garbage: str(garbage.runs)),
         Column("LOGS", lambda garbage: str(garbage.logs)),
         Column("BYTES", lambda garbage: str(garbage.log_bytes)),
+        Column("FILES", lambda garbage: str(garbage.artifacts)),
+        Column("FILE BYTES", lambda garbage: str(garbage.artifact_bytes)),
         Column("MORE", lambda garbage: "yes" if garbage.more else ""),
     ),
     name=lambda garbage: str(garbage.project),
@@ -50,5 +52,7 @@ def collect(inv: Invocation, dry_run: bool) -> None:
     found = inv.client.call(inv.client.system.CollectGarbage, request, repeatable=True)
     inv.printer.rows(iter(found.garbage), GARBAGE)
     runs, logs = sum(each.runs for each in found.garbage), sum(each.logs for each in found.garbage)
-    size = human_bytes(sum(each.log_bytes for each in found.garbage))
-    inv.say(f"{'would remove' if dry_run else 'removed'} {runs} run(s) and {logs} log(s) of {size}")
+    files = sum(each.artifacts for each in found.garbage)
+    size = human_bytes(sum(each.log_bytes + each.artifact_bytes for each in found.garbage))
+    what = f"{runs} run(s), {logs} log(s) and {files} artifact(s), {size}"
+    inv.say(f"would remove {what}" if dry_run else f"removed {what}")

@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from control_plane.domain.placement import QueuedRun
+from control_plane.domain.ids import RunId
+
+
+class Waits(Protocol):
+    """What says where in the queue a run stands."""
+
+    @property
+    def run_id(self) -> RunId: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def queue_rank(self) -> int: ...
+    @property
+    def lane(self) -> str: ...
+
+
+W = TypeVar("W", bound=Waits)
 
 
 class Turns:
@@ -34,7 +49,7 @@ class Turns:
         return self._served
 
 
-def in_order(queued: Iterable[QueuedRun], turns: Mapping[str, int]) -> list[QueuedRun]:
+def in_order(queued: Iterable[W], turns: Mapping[str, int]) -> list[W]:
     """Highest priority first, then returned runs; among equals each lane gives one in turn, its oldest first.
 
     `turns`: a number that grows with each lane that is served; who was served longest ago begins.
@@ -43,7 +58,7 @@ def in_order(queued: Iterable[QueuedRun], turns: Mapping[str, int]) -> list[Queu
     if len({run.lane for run in by_age}) < 2:
         return by_age
     given: dict[tuple[int, int, str], int] = {}
-    order: list[tuple[tuple[int, int, int, int, str], QueuedRun]] = []
+    order: list[tuple[tuple[int, int, int, int, str], W]] = []
     for run in by_age:
         equals = (run.priority, run.queue_rank, run.lane)
         number = given[equals] = given.get(equals, -1) + 1

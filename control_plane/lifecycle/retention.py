@@ -32,6 +32,8 @@ class Garbage:
     runs: int
     logs: int
     log_bytes: int
+    artifacts: int
+    artifact_bytes: int
     more: bool
 
 
@@ -44,18 +46,21 @@ class _Kept:
     runs: datetime
     logs: datetime
     log_bytes: int
+    artifacts: datetime
 
 
 def _policies(conn: Connection, default: Retention, now: datetime) -> Iterator[_Kept]:
     for project_id, name, own in reads.retentions(conn):
         runs_s = own.runs_s if own.runs_s is not None else default.runs_s
         logs_s = own.logs_s if own.logs_s is not None else default.logs_s
+        artifacts_s = own.artifacts_s if own.artifacts_s is not None else default.artifacts_s
         yield _Kept(
             project_id=project_id,
             name=name,
             runs=_ago(now, runs_s),
             logs=_ago(now, logs_s),
             log_bytes=own.log_bytes,
+            artifacts=_ago(now, artifacts_s),
         )
 
 
@@ -71,18 +76,21 @@ async def look(house: House, default: Retention) -> tuple[Garbage, ...]:
         policies = _policies(conn, default, house.clock.now())
         return tuple(_garbage(conn, kept, stored.get(kept.project_id, 0)) for kept in policies)
 
-    return tuple(each for each in await house.database.read(body) if each.runs or each.logs)
+    return tuple(each for each in await house.database.read(body) if each.runs or each.logs or each.artifacts)
 
 
 def _garbage(conn: Connection, kept: _Kept, stored_bytes: int) -> Garbage:
     runs = reads.count_old_runs(conn, kept.project_id, kept.runs, MOST_COUNTED)
     logs = _logs_to_go(conn, kept, stored_bytes, MOST_COUNTED)
+    files = reads.old_artifacts(conn, kept.project_id, before=kept.artifacts, limit=MOST_COUNTED)
     return Garbage(
         project=kept.name,
         runs=runs,
         logs=len(logs),
         log_bytes=sum(logs.values()),
-        more=MOST_COUNTED in (runs, len(logs)),
+        artifacts=len(files),
+        artifact_bytes=sum(each.size_bytes for each in files),
+        more=MOST_COUNTED in (runs, len(logs), len(files)),
     )
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, delete, exists, select, update
 
 from control_plane.domain.ids import ProjectId, RunId
 from control_plane.storage.reads.retention import old_runs
 from control_plane.storage.rows import to_us
 from control_plane.storage.tables import (
-    ATTEMPTS,
     FIRINGS,
     JOIN_TOKENS,
     REQUEST_IDS,
-    RUN_EVENTS,
     RUNS,
     SCHEDULES,
     SPECS,
@@ -22,7 +20,6 @@ from control_plane.storage.tables import (
     TEMPLATE_VERSIONS,
     TEMPLATES,
 )
-from control_plane.storage.writes.server import EVENTS_DELETED_TO, raise_setting
 
 
 def hide_old_runs(connection: Connection, *, project_id: ProjectId, before: datetime, limit: int, at: datetime) -> int:
