@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log_flow import LogFlow, LogTurn
-from runner_agent.domain.messages import AttemptExited, Heartbeat, Hello, RunnerMessage
+from runner_agent.domain.messages import AttemptExited, AttemptProgress, Heartbeat, Hello, RunnerMessage
 
 CONTROL_LIMIT_BYTES = 64 << 20
 _BASE_WEIGHT_BYTES = 128
@@ -89,6 +89,8 @@ def weight_bytes(message: RunnerMessage) -> int:
     match message:
         case AttemptExited():
             return _BASE_WEIGHT_BYTES + message.exit.weight_bytes
+        case AttemptProgress():
+            return _BASE_WEIGHT_BYTES + message.progress.weight_bytes
         case Hello():
             entries = message.inventory
         case Heartbeat():
@@ -96,4 +98,5 @@ def weight_bytes(message: RunnerMessage) -> int:
         case _:
             return _BASE_WEIGHT_BYTES
     exits = sum(entry.exit.weight_bytes for entry in entries if entry.exit is not None)
-    return _BASE_WEIGHT_BYTES * (1 + len(entries)) + exits
+    told = sum(entry.progress.weight_bytes for entry in entries if entry.progress is not None)
+    return _BASE_WEIGHT_BYTES * (1 + len(entries)) + exits + told

@@ -43,6 +43,11 @@ class Progress:
     note: str = ""
     at_ns: int = 0
 
+    @property
+    def weight_bytes(self) -> int:
+        """About how much it takes on the wire."""
+        return 32 + len(self.stage) + len(self.note)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:

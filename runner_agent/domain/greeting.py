@@ -121,6 +121,7 @@ def _entries(everything: tuple[Held, ...], room: int) -> list[HeldAttempt]:
         if entry is not None:
             entries.append(entry)
             room -= weight if entry.exit is not None else 0
+            room -= entry.progress.weight_bytes if entry.progress is not None else 0
     return entries
 
 
@@ -130,6 +131,7 @@ def _pages(entries: list[HeldAttempt]) -> list[tuple[HeldAttempt, ...]]:
     weight = 0
     for entry in entries:
         entry_weight = 128 + (entry.exit.weight_bytes if entry.exit is not None else 0)
+        entry_weight += entry.progress.weight_bytes if entry.progress is not None else 0
         if page and (len(page) == PAGE_ENTRIES or weight + entry_weight > PAGE_BYTES):
             pages.append(tuple(page))
             page, weight = [], 0
