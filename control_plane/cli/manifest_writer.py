@@ -110,4 +110,4 @@ def yaml_documents(documents: list[Data]) -> str:
 
     Dumper.add_representer(str, text)
     settings: Data = {"sort_keys": False, "allow_unicode": True, "default_flow_style": False, "width": 120}
-    return "---\n".join(yaml.dump(document, Dumper=Dumper, **settings) for document in documents)
+    return "---\n".join(str(yaml.dump(document, Dumper=Dumper, **settings)) for document in documents)

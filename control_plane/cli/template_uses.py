@@ -22,7 +22,7 @@ from control_plane.cli.run_exec import (
     started,
     wait_option,
 )
-from control_plane.cli.schedules import rule_options, set_rule
+from control_plane.cli.schedule_options import rule_options, set_rule
 from control_plane.cli.spec_options import assign
 from control_plane.cli.tasks import show
 from control_plane.cli.variable_options import split
