@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from banksman.v1 import notification_pb2, run_pb2, schedule_pb2, secret_pb2, task_pb2, template_pb2
+from banksman.v1 import notification_pb2, project_pb2, run_pb2, schedule_pb2, secret_pb2, task_pb2, template_pb2
 from google.protobuf.struct_pb2 import Struct, Value
 
 from tests.fakes.server import spec
@@ -284,3 +284,16 @@ async def test_lists_are_filtered_and_paged(server):
     member_doors = server.doors(await member(doors, "ann", "default"))
     seen = await member_doors.templates.ListTemplates(template_pb2.ListTemplatesRequest())
     assert [each.name for each in seen.templates] == ["c"]
+
+
+async def test_a_project_with_a_template_is_not_empty(server):
+    doors = server.doors()
+    await doors.projects.CreateProject(project_pb2.CreateProjectRequest(project=project_pb2.Project(name="web")))
+    template = template_pb2.Template(name="t", spec=spec("true"))
+    await doors.templates.CreateTemplate(template_pb2.CreateTemplateRequest(project="web", template=template))
+    gone = project_pb2.DeleteProjectRequest(project="web")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await doors.projects.DeleteProject(gone)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    await doors.templates.DeleteTemplate(template_pb2.DeleteTemplateRequest(project="web", template="t"))
+    await doors.projects.DeleteProject(gone)
