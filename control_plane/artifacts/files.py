@@ -27,19 +27,20 @@ class ArtifactFiles:
         self._reserve_bytes = reserve_bytes
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def have(self, artifact: Artifact) -> int:
-        """How many of its bytes are there, 0 if it has no file."""
+    def begin(self, artifact: Artifact) -> int:
+        """Make room for it; how many of its bytes are there already. Raises OSError."""
+        path = self._path(artifact)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            return self._path(artifact).stat().st_size
+            return path.stat().st_size
         except FileNotFoundError:
             return 0
 
     def append(self, artifact: Artifact, offset: int, data: bytes) -> int:
         """Write behind what is there; where it ends now. Raises OSError, ENOSPC also for the last reserve."""
         self.check_room()
-        path = self._path(artifact)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        # It makes no directory: those of a deleted run must not come back.
+        descriptor = os.open(self._path(artifact), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             written = 0
             while written < len(data):
@@ -57,7 +58,6 @@ class ArtifactFiles:
     def seal(self, artifact: Artifact) -> bool:
         """Make the whole file durable and compare it with what was announced; False: its bytes are others."""
         path = self._path(artifact)
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             os.fsync(descriptor)

@@ -84,7 +84,9 @@ class Intake:
             await self.in_thread(partial(self.files.remove, artifact))
 
     async def remove_runs(self, run_ids: Sequence[RunId]) -> None:
-        """All bytes of deleted runs. Raises OSError."""
+        """All bytes of deleted runs; what still comes is turned away. Raises OSError."""
+        for key in [key for key in self._newest if key.run_id in run_ids]:
+            del self._newest[key]
         for run_id in run_ids:
             await self.in_thread(partial(self.files.remove_run, run_id))
 
@@ -114,7 +116,7 @@ class Upload:
         if found.artifact.state is ArtifactState.COMPLETE:
             return None
         self._file, self._began_anew = found.artifact, False
-        self._end = await self._on_disk(partial(self._intake.files.have, found.artifact))
+        self._end = await self._on_disk(partial(self._intake.files.begin, found.artifact))
         return await self._next(found.artifact)
 
     async def chunk(self, offset: int, data: bytes) -> int | str | None:

@@ -15,6 +15,7 @@ from banksman.v1 import session_pb2 as pb
 
 from tests.fakes.runner import ScriptedRunner, Stream, exit_record
 from tests.fakes.server import Server, log_digest
+from tests.waiting import wait_for_async
 
 FILE_BYTES, RUN_BYTES, FILES = 1_000, 1_500, 3
 WANTED = [spec_pb2.ArtifactPattern(path="*")]
@@ -253,3 +254,25 @@ async def test_downloads_are_checked(server: Server) -> None:
     assert await refused(downloaded(server, key.run_id, "f", 6)) is grpc.StatusCode.OUT_OF_RANGE
     assert await refused(downloaded(server, key.run_id, "f", -1)) is INVALID
     assert await refused(downloaded(server, key.run_id, "g")) is NOT_FOUND
+
+
+async def test_a_run_that_is_deleted_meanwhile_leaves_nothing(server: Server) -> None:
+    async with over(server) as (runner, stream, key):
+        upload = Upload(runner)
+        await upload.open(key)
+        await upload.put("whole", b"123")
+        await upload.begin("part", b"1234")
+        await upload.chunk(0, b"12")
+        await server.doors().runs.DeleteRun(run_pb2.DeleteRunRequest(run=key.run_id))
+        files = server.state / "artifacts"
+
+        async def gone() -> bool:
+            return not any(path.is_file() for path in files.rglob("*"))
+
+        await wait_for_async(gone, what="its files are gone")
+        assert await refused(upload.chunk(2, b"34")) in (ABORTED, NOT_FOUND)
+        assert await refused(Upload(runner).open(key)) is NOT_FOUND
+        held = pb.HeldAttempt(key=key, phase=pb.HELD_PHASE_EXITED, exit=exit_record(log=LOG, digest=log_digest(LOG)))
+        (verdict,) = (await stream.heartbeat(1, held)).verdicts
+        assert verdict.kind == pb.VERDICT_KIND_RELEASE
+        assert await gone()
