@@ -29,7 +29,7 @@ class ExitCode(IntEnum):
 
 MEANINGS = {
     ExitCode.OK: "ok",
-    ExitCode.RUN_FAILED: "the run failed",
+    ExitCode.RUN_FAILED: "the run failed, or diff found a difference",
     ExitCode.USAGE: "wrong usage, or an argument that the control plane refused",
     ExitCode.NOT_FOUND: "not found",
     ExitCode.FORBIDDEN: "unauthenticated or forbidden",
