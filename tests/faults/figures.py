@@ -27,6 +27,8 @@ WANTED = (
     "simulated faults a CPU minute",
     "clock changes checked",
     "clock changes, cron differs",
+    "bad input, calls",
+    "bad input, violations",
 )
 
 
