@@ -1,6 +1,6 @@
 """What a schedule may say."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from zoneinfo import available_timezones
 
@@ -18,6 +18,7 @@ MAX_PAUSE_AFTER_FAILURES = 100
 MOST_BACKFILLED = 1_000
 # No schedule looks further ahead: calendars and zones beyond it are guesses.
 FURTHEST = timedelta(days=36_525)
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @cache
@@ -48,6 +49,8 @@ def validate_when(timed: Timed, *, now: datetime, prefix: str = "schedule") -> t
     for name, at in (("once", timed.once), ("start_at", timed.start_at), ("end_at", timed.end_at)):
         if at is not None and at > now + FURTHEST:
             wrong(name, "it lies more than 100 years ahead")
+        if at is not None and name != "once" and at < EARLIEST:
+            wrong(name, "it lies before 1970")
     if not found:
         found += _window(timed, now, prefix)
     return tuple(found)

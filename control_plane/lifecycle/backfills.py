@@ -13,7 +13,7 @@ from control_plane.domain.ids import RunId, ScheduleId
 from control_plane.domain.principal import Caller
 from control_plane.domain.run import TriggerType
 from control_plane.domain.schedule import FiringOrigin, OverlapPolicy, Schedule, instants
-from control_plane.domain.schedule_rules import MOST_BACKFILLED
+from control_plane.domain.schedule_rules import EARLIEST, MOST_BACKFILLED
 from control_plane.domain.task import Task
 from control_plane.lifecycle.births import require_launcher
 from control_plane.lifecycle.firings import TOPIC, Fired, Instant, given, take
@@ -70,6 +70,8 @@ def _violations(house: House, asked: Range) -> list[FieldViolation]:
     found = []
     if asked.start_at is None:
         found.append(FieldViolation(field="start_at", description="must be given"))
+    elif asked.start_at < EARLIEST:
+        found.append(FieldViolation(field="start_at", description="must not lie before 1970"))
     if asked.end_at is not None and asked.end_at > house.clock.now():
         found.append(FieldViolation(field="end_at", description="must not lie in the future"))
     if asked.start_at is not None and asked.end_at is not None and asked.end_at <= asked.start_at:

@@ -189,6 +189,8 @@ def test_every_instant_is_fired_at_most_once_or_counted_as_missed(
         ({"end_at": at(60.000001)}, []),
         ({"start_at": at(-100), "end_at": at(-10)}, ["end_at"]),
         ({"start_at": at(86_400 * 36_525)}, []),
+        ({"start_at": datetime(1970, 1, 1, tzinfo=UTC)}, []),
+        ({"start_at": datetime(1, 1, 1, tzinfo=UTC)}, ["start_at"]),
         ({"start_at": at(86_400 * 36_525 + 1), "end_at": at(86_400 * 36_525 + 2)}, ["start_at", "end_at"]),
         ({"every_s": None, "once": at(60), "start_at": at(61)}, ["start_at"]),
         ({"every_s": None, "once": at(60), "start_at": at(60), "end_at": at(61)}, []),

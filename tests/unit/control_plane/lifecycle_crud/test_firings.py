@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
@@ -214,6 +214,8 @@ async def test_a_range_that_makes_no_sense_is_refused(stage: Stage) -> None:
     with pytest.raises(InvalidArgument) as caught:
         await backfill(stage, schedule, now + timedelta(2), now + timedelta(1), overlap=OverlapPolicy.SKIP)
     assert [violation.field for violation in caught.value.violations] == ["end_at", "start_at", "overlap"]
+    with pytest.raises(InvalidArgument):
+        await backfill(stage, schedule, datetime(1, 1, 1, tzinfo=UTC), now)
     await tasks.update(stage.house, schedule.task_id, TaskChange(active=False))
     with pytest.raises(FailedPrecondition):
         await backfill(stage, schedule, now - timedelta(hours=1), now)
