@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import pytest
 from banksman.v1 import artifact_pb2, run_pb2, spec_pb2
 
+from tests.fakes.uploads import Upload
 from tests.scenarios.house import House, unshared
 from tests.scenarios.specs import script, seconds, spec
+from tests.scenarios.wire import labels, played, record
 from tests.waiting import wait_for
 
 SUCCEEDED, FAILED = run_pb2.RUN_STATE_SUCCEEDED, run_pb2.RUN_STATE_FAILED
@@ -102,32 +104,47 @@ def test_a_workspace_stays_as_its_policy_says(shared: House) -> None:
 @pytest.fixture
 def own() -> Iterator[House]:
     with House() as house:
-        house.agent("r1")
+        house.agent("r1", labels={"name": "r1"})
         yield house
 
 
-def test_it_is_whole_and_there_once_whoever_dies(own: House) -> None:
-    """The server dies before the end of the run, the agent between its end and the upload."""
-    agent, hold = own.agents["r1"], own.fifo("hold")
+async def test_it_is_whole_and_there_once_whoever_dies(own: House) -> None:
+    """The server dies between two chunks of one run and before the end of another, whose agent dies over its end."""
+    agent, hold, data = own.agents["r1"], own.fifo("hold"), bytes(range(256)) * 1_024
     policy = spec_pb2.WorkspacePolicy(removal=spec_pb2.WORKSPACE_REMOVAL_NEVER, keep=seconds(1))
     size = 4 << 20
     text = f"read line < {hold.path}; head -c {size} /dev/zero > big; printf end > small"
-    run = own.submit(spec(script(text), artifacts=patterns("big", "small"), workspace=policy)).id
+    wanted = spec(script(text), artifacts=patterns("big", "small"), workspace=policy, labels={"name": "r1"})
+    run = own.submit(wanted).id
     own.wait_state(run, run_pb2.RUN_STATE_RUNNING)
-    own.server.kill_dash_nine()
-    hold.send()
-    record = next((own.root / "r0" / "runs").iterdir()) / "exit"
-    wait_for(record.exists, what="it has ended")
-    agent.kill_dash_nine()
-    own.start_server()
-    agent.start()
-    files = own.server_directory / "artifacts"
+    async with played(own) as wire, wire.runner.session(labels=labels(wire)) as (stream, _):
+        other, key = await wire.begun(stream, artifacts=patterns("f"))
+        await stream.exited(key, record())
+        await wire.until(other, SUCCEEDED)
+        upload = Upload(wire.runner)
+        await upload.open(key)
+        await upload.begin("f", data)
+        assert (await upload.chunk(0, data[:100_000]))[1].offset == 100_000
+        own.server.kill_dash_nine()
+        hold.send()
+        exit_file = next((own.root / "r0" / "runs").glob("*.*")) / "exit"
+        wait_for(exit_file.exists, what="it has ended")
+        agent.kill_dash_nine()
+        own.start_server()
+        agent.start()
+        assert stored(own, other.id) == {}
+        upload = Upload(wire.runner)
+        await upload.open(key)
+        assert (await upload.begin("f", data))[1].offset == 100_000
+        assert (await upload.chunk(100_000, data[100_000:]))[0] == "stored"
     done = own.wait(run)
     found = stored(own, run)
+    assert done.state == SUCCEEDED
     assert {name: each.size_bytes for name, each in found.items()} == {"big": size, "small": 3}
     assert found["big"].sha256 == hashlib.sha256(bytes(size)).hexdigest()
-    assert len([path for path in files.rglob("*") if path.is_file()]) == 2
-    assert done.state == SUCCEEDED
+    assert stored(own, other.id)["f"].sha256 == hashlib.sha256(data).hexdigest()
+    files = own.server_directory / "artifacts"
+    assert len([path for path in files.rglob("*") if path.is_file()]) == 3
     wait_for(lambda: not kept(own, "runs") and not kept(own, "workspaces"), what="the runner has forgotten it")
     own.doors.runs.DeleteRun(run_pb2.DeleteRunRequest(run=run))
-    wait_for(lambda: not any(path.is_file() for path in files.rglob("*")), what="its files are gone with it")
+    wait_for(lambda: not list(files.rglob(f"*{run}*")), what="its files are gone with it")
