@@ -29,12 +29,13 @@ def every_command(group: LazyGroup, *path: str) -> Iterator[tuple[tuple[str, ...
 
 ALL = dict(every_command(cli))
 PROMISED = {
-    "run": "exec list get watch wait cancel retry delete pin unpin logs",
+    "run": "exec list get watch wait cancel retry delete pin unpin logs report",
     "task": "create list get update delete undelete delete-runs purge run",
     "template": "create list get update delete instantiate run",
     "schedule": "create list get update delete pause resume trigger next firings backfill",
     "project": "create list get update delete",
     "token": "create list revoke",
+    "notification": "list redeliver",
     "principal": "create list update",
     "secret": "set list rm",
     "runner": "list get drain resume revoke mark-lost join-token",

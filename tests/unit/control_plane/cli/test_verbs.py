@@ -8,7 +8,9 @@ import grpc
 import pytest
 from banksman.v1 import (
     access_pb2,
+    notification_pb2,
     project_pb2,
+    report_pb2,
     run_pb2,
     runner_pb2,
     schedule_pb2,
@@ -247,6 +249,25 @@ ROWS: list[tuple[str, str, Any, Any]] = [
         access_pb2.ListTokensResponse(),
     ),
     ("token revoke x", "RevokeToken", access_pb2.RevokeTokenRequest(token="x"), EMPTY),
+    (
+        "notification list --run r --state failed",
+        "ListDeliveries",
+        notification_pb2.ListDeliveriesRequest(run="r", state=notification_pb2.DELIVERY_STATE_FAILED, page_size=1000),
+        notification_pb2.ListDeliveriesResponse(),
+    ),
+    (
+        "notification redeliver x",
+        "RedeliverNotification",
+        notification_pb2.RedeliverNotificationRequest(delivery="x"),
+        notification_pb2.Delivery(id="x"),
+    ),
+    (
+        "run report r --format md",
+        "GetReport",
+        report_pb2.GetReportRequest(run="r", format=task_pb2.REPORT_FORMAT_MARKDOWN),
+        report_pb2.GetReportResponse(body=b"# r\n", media_type="text/markdown; charset=utf-8"),
+    ),
+    ("run report r --list", "ListReports", report_pb2.ListReportsRequest(run="r"), report_pb2.ListReportsResponse()),
     ("secret list", "ListSecrets", secret_pb2.ListSecretsRequest(page_size=1000), secret_pb2.ListSecretsResponse()),
     ("secret rm KEY", "DeleteSecret", secret_pb2.DeleteSecretRequest(name="KEY"), EMPTY),
     (
