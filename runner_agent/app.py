@@ -97,28 +97,13 @@ async def run_agent(
     warnings = (*report.warnings, *state.warnings, *unreadable)
     for warning in warnings:
         log.warning("host", message=warning)
-    identity = Identity(
-        agent_version=agent_version(),
-        labels={**host.facts(), **settings.labels},
-        slots=settings.slots,
-        boot_id=report.boot_id,
-        state_directory_id=state.id,
-        capabilities=CAPABILITIES,
-        warnings=warnings,
-    )
+    identity = _identity(settings, state, report.boot_id, warnings)
     reconciler = Reconciler(
         state=initial_state(identity, [item.held for item in found], min_disk_free_bytes=settings.min_disk_free_bytes),
         clock=clock,
         measure=partial(host.measure, settings.state_dir),
     )
-    enrolment = Enrolment(
-        path=settings.state_dir / FILE_NAME,
-        clock=clock,
-        name=settings.name,
-        labels=settings.labels,
-        join_token=join_token,
-        replace_name=settings.replace,
-    )
+    enrolment = _enrolment(settings, join_token, clock)
     connection = Connection(
         server=settings.server, insecure=settings.insecure, enrolment=enrolment, host=reconciler, clock=clock
     )
@@ -149,6 +134,29 @@ async def run_agent(
         raise ForkServerGone("it does not answer in time") from None
     log.info("started", state_dir=str(settings.state_dir), server=settings.server, found=len(found))
     await _live(reconciler, connection, room, found, signals, clock)
+
+
+def _identity(settings: Settings, state: StateDirectory, boot_id: str, warnings: tuple[str, ...]) -> Identity:
+    return Identity(
+        agent_version=agent_version(),
+        labels={**host.facts(), **settings.labels},
+        slots=settings.slots,
+        boot_id=boot_id,
+        state_directory_id=state.id,
+        capabilities=CAPABILITIES,
+        warnings=warnings,
+    )
+
+
+def _enrolment(settings: Settings, join_token: Callable[[], str], clock: Clock) -> Enrolment:
+    return Enrolment(
+        path=settings.state_dir / FILE_NAME,
+        clock=clock,
+        name=settings.name,
+        labels=settings.labels,
+        join_token=join_token,
+        replace_name=settings.replace,
+    )
 
 
 def _own_name(settings: Settings, enrolment: Enrolment) -> str:
