@@ -114,11 +114,14 @@ async def finish(house: House, holder: Holder, key: AttemptKey, notes: Sequence[
 
 
 async def overdue(house: House) -> tuple[Artifact, ...]:
-    """Give up those that were awaited long enough. What was not whole is gone; its bytes are the caller's."""
+    """Give up those that were awaited long enough, a day if their host is away.
+
+    What was not whole is gone; its bytes are the caller's.
+    """
     keys = await house.database.read(partial(reads.artifacts_overdue, now=house.clock.now(), limit=AT_ONCE))
     gone: list[Artifact] = []
     for key in keys:
-        body = partial(_finish, house, key, None, NEVER_CAME)
+        body = partial(_overdue, house, key)
         done: _Done = await house.database.write(body, name="artifacts.overdue", after=partial(_told, house))
         gone += done[1]
     return tuple(gone)
@@ -174,6 +177,18 @@ def _finish(house: House, key: AttemptKey, holder: Holder | None, note: str, con
     if note:
         after = after.record(RunEventType.EVIDENCE_ADDED, now, note=note[:NOTE_CHARACTERS])
     return store(connection, before, concluded(after, now)), broken
+
+
+def _overdue(house: House, key: AttemptKey, connection: Connection) -> _Done:
+    """A host that cannot be reached now may still come back with them: it is waited for the whole time."""
+    before, now = _held(house, connection, None, key), house.clock.now()
+    runner = reads.runner(connection, before.live.runner_id)
+    later = _patient(before, now)
+    due_at = later.live.artifacts_due_at
+    if (runner is None or not runner.connected) and due_at is not None and due_at > now:
+        store(connection, before, later)
+        return None, ()
+    return _finish(house, key, None, NEVER_CAME, connection)
 
 
 def _told(house: House, done: _Done) -> None:

@@ -34,6 +34,8 @@ def judged(report: ExitReport, notes: Notes, work: Path) -> ExitReport:
         well = False
     if report.outcome is Outcome.NOT_STARTED or not _stays(notes.workspace_removal, well=well):
         return report
+    if report.outcome is Outcome.START_FAILED and not work.is_dir():
+        return report
     until_ns = (report.ended_at_ns or 0) + int(notes.workspace_keep_s * SECOND_NS)
     return replace(report, workspace_path=str(work), workspace_kept_until_ns=until_ns)
 

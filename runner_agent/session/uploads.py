@@ -25,7 +25,7 @@ from runner_agent.session.channel import Unreachable, connect, open_channel
 from runner_agent.session.convert_spec import patterns_from
 from runner_agent.session.convert_values import text
 from runner_agent.session.enrolment import Enrolment
-from runner_agent.session.refusals import sentence_of
+from runner_agent.session.refusals import Refused, sentence_of
 from runner_agent.telemetry import logger
 from runner_agent.workspace import harvest
 
@@ -67,6 +67,7 @@ class Uploads:
     clock: Clock
     post: Callable[[Event], Awaitable[None]]
     chance: Callable[[], float] = random.random
+    renew: bool = False
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
 
     async def upload(self, key: AttemptKey, work: Path) -> None:
@@ -77,11 +78,15 @@ class Uploads:
                 async with self.turns:
                     await self._once(key, work)
             except grpc.aio.AioRpcError as error:
+                self.renew = self.renew or error.code() is grpc.StatusCode.UNAUTHENTICATED
                 soon = error.code() is grpc.StatusCode.FAILED_PRECONDITION and failures < SOON_TIMES
                 if not soon:
                     log.info("upload_broke", error=sentence_of(error))
-            except (Unreachable, NotAnswered, TimeoutError, OSError) as error:
+            except (Unreachable, NotAnswered, Refused, TimeoutError, OSError) as error:
                 log.info("upload_broke", error=str(error) or type(error).__name__)
+                soon = False
+            except Exception as error:  # it is told; the attempt itself is well, and is kept until then
+                log.error("upload_broke", exc_info=error)
                 soon = False
             else:
                 return
@@ -89,14 +94,17 @@ class Uploads:
             failures += 1
 
     async def _once(self, key: AttemptKey, work: Path) -> None:
-        identity = self.enrolment.identity
-        if identity is None or not identity.enrolled:
+        known = self.enrolment.identity
+        if known is None or not known.enrolled:
             raise Unreachable("this runner is not enrolled yet")
         channel = open_channel(self.server, insecure=self.insecure)
         try:
             await connect(channel)
+            # The open session may have outlived the credential that it began with.
+            credential = await self.enrolment.credential(channel, renew=self.renew)
+            self.renew = False
             stub = session_pb2_grpc.RunnerSessionServiceStub(channel)
-            call: Call = stub.UploadArtifact(metadata=(("authorization", f"Bearer {identity.credential}"),))
+            call: Call = stub.UploadArtifact(metadata=(("authorization", f"Bearer {credential}"),))
             await _Conversation(call, self, key, work).hold()
         finally:
             await channel.close()

@@ -12,7 +12,7 @@ from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.run import RunState
 from control_plane.domain.session import HeldPhase, Release, VerdictKind
 from control_plane.domain.workspace import ArtifactPattern
-from control_plane.lifecycle import artifacts
+from control_plane.lifecycle import artifacts, runners
 from control_plane.storage import reads
 from tests.fakes.cases import exit_record, spec
 from tests.fakes.world import World
@@ -53,6 +53,18 @@ async def test_nothing_comes_and_the_run_settles_all_the_same(world: World, hold
     assert await artifacts.wanted(world.house, holder, key) == ()
     late = await artifacts.begin(world.house, holder, key, FILE, LIMITS)
     assert late.refused
+
+
+async def test_a_host_that_is_away_may_come_back_with_them_for_a_day(world: World, holder: Holder) -> None:
+    key = await over(world, holder)
+    await runners.disconnect_all(world.house)
+    for _ in range(23):
+        world.clock.advance(rules.WAIT_S)
+        assert await artifacts.overdue(world.house) == ()
+    assert await artifacts.wanted(world.house, holder, key)
+    world.clock.advance(2 * rules.WAIT_S)
+    await artifacts.overdue(world.house)
+    assert (await world.stored(key.run_id)).settled_at is not None
 
 
 async def test_while_something_comes_it_is_waited_for_but_not_for_ever(world: World, holder: Holder) -> None:
