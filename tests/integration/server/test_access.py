@@ -123,6 +123,7 @@ async def test_what_is_for_admins_is_denied_to_others(server, doors):
         "RunnerService/MarkRunnerLost",
         "RunnerService/ResumeRunner",
         "RunnerService/RevokeRunner",
+        "SystemService/CollectGarbage",
     }
 
 
