@@ -13,7 +13,9 @@ import grpc_testing
 from banksman.v1 import (
     access_pb2,
     log_pb2,
+    notification_pb2,
     project_pb2,
+    report_pb2,
     run_pb2,
     runner_pb2,
     schedule_pb2,
@@ -27,7 +29,9 @@ from google.rpc import status_pb2
 MODULES = (
     access_pb2,
     log_pb2,
+    notification_pb2,
     project_pb2,
+    report_pb2,
     run_pb2,
     runner_pb2,
     schedule_pb2,
