@@ -29,7 +29,7 @@ def every_command(group: LazyGroup, *path: str) -> Iterator[tuple[tuple[str, ...
 
 ALL = dict(every_command(cli))
 PROMISED = {
-    "run": "exec list get watch wait cancel retry delete pin unpin logs report",
+    "run": "exec list get watch wait cancel retry delete pin unpin logs report artifacts download",
     "task": "create list get update delete undelete delete-runs purge run",
     "template": "create list get update delete instantiate run",
     "schedule": "create list get update delete pause resume trigger next firings backfill",
@@ -40,6 +40,7 @@ PROMISED = {
     "secret": "set list rm",
     "runner": "list get drain resume revoke mark-lost join-token",
     "audit": "list verify export",
+    "system": "gc",
     "context": "list use set rm",
 }
 
