@@ -28,8 +28,8 @@ from control_plane.domain.schedule import (
 )
 from control_plane.domain.schedule_rules import validate_policies, validate_when
 from control_plane.domain.task import Task
-from control_plane.lifecycle.firings import fire, trigger
 from control_plane.lifecycle import notices
+from control_plane.lifecycle.firings import fire, trigger
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.notices import keep_pause
 from control_plane.lifecycle.requests import (

@@ -45,7 +45,7 @@ def examples(page: pathlib.Path) -> Iterator[Example]:
 
 @pytest.fixture
 def instance() -> Iterator[dict[str, str]]:
-    """A server and a runner of this page's own: pages may come in any order. The environment in which the CLI finds them."""
+    """A server and a runner of this page's own: pages may come in any order. Yields its environment."""
     with tempfile.TemporaryDirectory(prefix="bnk-docs-") as directory:
         home = pathlib.Path(directory)
         env = {
