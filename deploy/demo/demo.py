@@ -1,35 +1,29 @@
 """Show Banksman at work: `make demo`.
 
-Starts `banksman dev` in a directory of its own on a free port, runs this repository's own tests on its runner, fires a
-schedule, cancels a program that refuses to end, says what it did, and stops everything. Every step is a call of the
-command line as anybody would type it. Needs git, no root, and about half a minute.
+Starts `banksman dev` in a directory of its own on a free port, runs this repository's own tests on its runner, makes a
+task of a template and lets a schedule fire it, reads the report, tries again after a failure, refuses a run at a limit,
+cancels a program that refuses to end, says what it did, and stops everything. Every step is a call of the command line
+as anybody would type it; one that does not do what it says ends the demo. Needs git, no root, and about half a minute.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
-import os
 import pathlib
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
+
+from stage import BANKSMAN, BIN, REPOSITORY, DemoError, Shell, banksman_dev, headline, listed, must, say, style, until
 
 HERE = pathlib.Path(__file__).resolve().parent
-REPOSITORY = HERE.parents[1]
-BIN = pathlib.Path(sys.executable).parent
-BANKSMAN = BIN / "banksman"
 PLACES = REPOSITORY / ".demo"
 PART_OF_THE_TESTS = "tests/unit/control_plane/domain"
-COLOR = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-T = TypeVar("T")
 
 CHECK_OUT_AND_TEST = """\
 set -eu
@@ -39,117 +33,6 @@ cd checkout
 git log -1 --format='at %h: %s'
 exec "$PYTHON" -m pytest -q -x -p no:cacheprovider "$TESTS"
 """
-
-
-class DemoError(Exception):
-    """Says what went wrong, to the one who started the demo."""
-
-
-def style(text: str, code: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if COLOR else text
-
-
-def say(text: str = "") -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
-
-
-def headline(text: str) -> None:
-    say()
-    say(style(f"== {text}", "1"))
-
-
-def until(condition: Callable[[], T | None], what: str, timeout_s: float = 30.0) -> T:
-    """The condition's first true value; DemoError names `what` after timeout_s."""
-    end = time.monotonic() + timeout_s
-    while not (value := condition()):
-        if time.monotonic() > end:
-            raise DemoError(f"waited {timeout_s:g} s in vain: {what}")
-        time.sleep(0.05)
-    return value
-
-
-class Shell:
-    """Calls `banksman` like a user, and prints each command line."""
-
-    def __init__(self, settings: Mapping[str, str]) -> None:
-        self._environ = {**os.environ, **settings}
-
-    def __call__(self, *arguments: str, quiet: bool = False, input: str | None = None, expect: int = 0) -> str:
-        """Returns what it printed to stdout; live on the terminal unless quiet."""
-        if not quiet:
-            say(style("$ banksman " + shlex.join(arguments), "36"))
-        stdin: dict[str, Any] = {"stdin": subprocess.DEVNULL} if input is None else {"input": input}
-        done = subprocess.run(
-            [str(BANKSMAN), *arguments],
-            text=True,
-            errors="replace",
-            stdout=subprocess.PIPE if quiet else None,
-            env=self._environ,
-            timeout=300,
-            check=False,
-            **stdin,
-        )
-        if done.returncode != expect:
-            raise DemoError(f"`banksman {shlex.join(arguments)}` ended with {done.returncode}, not {expect}")
-        return done.stdout or ""
-
-    def json(self, *arguments: str) -> Any:
-        return json.loads(self(*arguments, "-o", "json", quiet=True))
-
-
-@contextlib.contextmanager
-def banksman_dev(place: pathlib.Path) -> Iterator[Shell]:
-    """A server and a runner under `place`, stopped at the end."""
-    output = place / "dev.out"
-    argv = [str(BANKSMAN), "dev", "--state-dir", str(place / "state"), "--listen", "127.0.0.1:0"]
-    say(style("$ " + shlex.join(["banksman", *argv[1:]]), "36"))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("BANKSMAN_")}
-    with output.open("wb") as file:
-        dev = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=clean, start_new_session=True
-        )
-
-    def told(last: int = 30) -> str:
-        return "\n".join(output.read_text(errors="replace").splitlines()[-last:])
-
-    def admin() -> dict[str, str] | None:
-        if dev.poll() is not None:
-            raise DemoError(f"`banksman dev` ended by itself with {dev.returncode}:\n{told()}")
-        with contextlib.suppress(StopIteration, json.JSONDecodeError, FileNotFoundError):
-            found: dict[str, str] = json.loads(next((place / "state").rglob("admin.json")).read_text())
-            return found
-        return None
-
-    try:
-        found = until(admin, "the control plane is up")
-        shell = Shell({"BANKSMAN_URL": found["url"], "BANKSMAN_TOKEN": found["token"]})
-        until(
-            lambda: any(runner.get("connected") for runner in listed(shell, "runner", "list")),
-            "the runner is connected",
-        )
-        say(told())
-        yield shell
-    finally:
-        stop(dev, told)
-
-
-def stop(dev: subprocess.Popen[bytes], told: Callable[[], str]) -> None:
-    """As Ctrl-C does."""
-    if dev.poll() is None:
-        dev.send_signal(signal.SIGINT)
-        try:
-            dev.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(dev.pid, signal.SIGKILL)
-            dev.wait()
-            raise DemoError(f"`banksman dev` did not stop within 30 s:\n{told()}") from None
-
-
-def listed(shell: Shell, *arguments: str) -> list[dict[str, Any]]:
-    """A list as its objects, whatever stands around it."""
-    lines = shell(*arguments, "-o", "jsonl", quiet=True).splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 def run_the_tests(shell: Shell, place: pathlib.Path) -> None:
@@ -169,19 +52,59 @@ def run_the_tests(shell: Shell, place: pathlib.Path) -> None:
     shell("run", "exec", "--title", "part of our own tests", "--timeout", "5m", *given, "--script", str(script))
 
 
-def fire_a_schedule(shell: Shell) -> None:
-    headline("A task and a schedule that fires each second")
-    shell("task", "create", "greet", "--", "/bin/echo", "the schedule fired")
-    shell("schedule", "create", "each-second", "--task", "greet", "--every", "1s")
+def fire_a_schedule(shell: Shell) -> str:
+    """Returns the run that the schedule made."""
+    headline("A task made of a template, and a schedule that fires it each second")
+    shell("apply", "-f", "deploy/demo/greeting.yaml")
+    shell("template", "instantiate", "greeting", "greet", "-p", "place=yard")
+    shell("schedule", "create", "each-second", "--task", "greet", "--every", "1s", "--var", "who=crane")
 
     def succeeded() -> list[dict[str, Any]]:
         runs = listed(shell, "run", "list", "--task", "greet")
         return [run for run in runs if str(run["state"]).endswith("SUCCEEDED")]
 
-    run = until(succeeded, "the schedule fired and its run succeeded")[0]
+    run = str(until(succeeded, "the schedule fired and its run succeeded")[0]["id"])
     shell("schedule", "pause", "each-second")
-    shell("run", "logs", str(run["id"]))
-    shell("run", "list", "--task", "greet")
+    printed = shell.shown("run", "logs", run)
+    must(printed == "hello crane, says the yard\n", "parameter and variable arrive in the run")
+    shell("run", "list", "--task", "greet", "--limit", "3")
+    return run
+
+
+def read_the_report(shell: Shell, run: str) -> None:
+    headline("Its report, as the template asks for one")
+    shell("run", "wait", run, "--for", "settled")
+    told = shell.shown("run", "report", run, most=12)
+    must(told.startswith("# greet: SUCCEEDED"), "the report tells the task and how it ended")
+    must("hello crane, says the yard" in told, "the report shows what the run printed")
+
+
+def try_again(shell: Shell) -> None:
+    headline("A program that fails the first time: tried again by its policy")
+    fails_once = "echo this is try $BANKSMAN_ATTEMPT; test $BANKSMAN_ATTEMPT = 2"
+    printed = shell.shown("run", "exec", "--retry", "2", "--retry-backoff", "1s", "--", "sh", "-c", fails_once)
+    tries = [line for line in printed.splitlines() if line.startswith("this is try")]
+    must(tries == ["this is try 1", "this is try 2"], "it ran twice, and not a third time")
+    attempts = sorted(shell.json("run", "get", "@last")["attempts"], key=lambda attempt: int(attempt["number"]))
+    ends = [str(attempt["reason"]).removeprefix("REASON_") for attempt in attempts]
+    say(f"its attempts ended with {' and '.join(ends)}")
+    must(ends == ["EXIT_NONZERO", "EXIT_ZERO"], "the first attempt failed and is kept, the second one succeeded")
+
+
+def refuse_at_a_limit(shell: Shell, place: pathlib.Path) -> None:
+    headline("One deploy at a time: a second one is refused, and hears why")
+    done = place / "deployed"
+    program = f"until test -e {shlex.quote(str(done))}; do sleep 0.1; done; echo deployed"
+    shell("task", "create", "deploy", "--max-concurrent", "1", "--on-limit", "reject", "--", "sh", "-c", program)
+    first = shell.shown("task", "run", "deploy").strip()
+    refusal = shell.shown("task", "run", "deploy", expect=6)
+    must(
+        "LIMIT_REACHED" in refusal and first in refusal, "the refusal names the limit and the run that holds the place"
+    )
+    say("  (the first one ends)")
+    done.touch()
+    shell("run", "wait", first)
+    must("deployed" in shell.shown("task", "run", "deploy", "--follow"), "the place is free again")
 
 
 def cancel_what_refuses_to_end(shell: Shell, place: pathlib.Path) -> None:
@@ -228,7 +151,8 @@ def free(lock: pathlib.Path) -> bool:
 def sum_up(seconds: float) -> None:
     headline(f"Done in {seconds:.0f} s")
     say("  ran part of this repository's tests on a runner, with their live output")
-    say("  fired a schedule")
+    say("  made a task of a template, let a schedule fire it, and read the report of that run")
+    say("  tried a failing program again, and refused a run for which there was no place")
     say("  cancelled a process tree that refused to end, and proved that nothing of it is left")
     say("  stopped the control plane and the runner that it had started")
     say()
@@ -252,7 +176,9 @@ def main() -> int:
         headline("Start a control plane and a runner")
         with banksman_dev(place) as shell:
             run_the_tests(shell, place)
-            fire_a_schedule(shell)
+            read_the_report(shell, fire_a_schedule(shell))
+            try_again(shell)
+            refuse_at_a_limit(shell, place)
             cancel_what_refuses_to_end(shell, place)
     except DemoError as error:
         say(f"\nthe demo failed: {error}\nits files are in {place}")
