@@ -184,6 +184,7 @@ def main() -> int:
         say(f"\nthe demo failed: {error}\nits files are in {place}")
         return 1
     except KeyboardInterrupt:
+        shutil.rmtree(place, ignore_errors=True)
         say("\ninterrupted; everything is stopped")
         return 130
     shutil.rmtree(place, ignore_errors=True)
