@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from google.rpc.status_pb2 import Status
 
 NOUNS = ("run", "task", "template", "schedule", "project", "runner", "token", "principal", "secret")
+# Where the control plane names no command itself.
+AFTER_REFUSAL = {
+    "REPORT_NOT_FOUND": "banksman run report RUN --list; a run has the reports that its task asked for (--report)",
+    "RUN_ACTIVE": "banksman run wait RUN, or banksman run cancel RUN",
+    "TASK_HAS_ACTIVE_RUNS": "banksman run cancel --filter 'task = NAME'",
+}
 
 
 def status_name(error: grpc.RpcError) -> str:
@@ -94,6 +100,8 @@ def rich_status(error: grpc.RpcError) -> Status | None:
 
 
 def next_command(code: str, reason: str, url: str) -> str:
+    if reason in AFTER_REFUSAL:
+        return AFTER_REFUSAL[reason]
     if code == "NOT_FOUND":
         noun = reason.split("_")[0].lower()
         return f"banksman {noun} list" if noun in NOUNS else ""

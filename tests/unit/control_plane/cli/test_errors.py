@@ -131,6 +131,28 @@ def test_what_is_not_there_names_the_list_to_look_at() -> None:
     assert "next:  banksman task list" in outcome.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "method", "code", "reason", "told"),
+    [
+        (("run", "report", "1"), "GetReport", "NOT_FOUND", "REPORT_NOT_FOUND", "banksman run report RUN --list"),
+        (("run", "retry", "1"), "RetryRun", "FAILED_PRECONDITION", "RUN_ACTIVE", "banksman run wait RUN"),
+        (
+            ("task", "delete-runs", "t", "--yes"),
+            "DeleteTaskRuns",
+            "FAILED_PRECONDITION",
+            "TASK_HAS_ACTIVE_RUNS",
+            "banksman run cancel --filter 'task = NAME'",
+        ),
+    ],
+)
+def test_a_refusal_without_a_hint_names_what_to_do(
+    arguments: tuple[str, ...], method: str, code: str, reason: str, told: str
+) -> None:
+    refusal = Refusal(grpc.StatusCode[code], "refused", [error_details_pb2.ErrorInfo(reason=reason)])
+    outcome = banksman(*arguments, script=[(method, refusal)])
+    assert f"next:  {told}" in outcome.stderr
+
+
 def test_a_run_that_is_not_there_is_told_how_runs_are_named() -> None:
     info = error_details_pb2.ErrorInfo(reason="RUN_NOT_FOUND")
     refusal = Refusal(grpc.StatusCode.NOT_FOUND, "no run x", [info])
