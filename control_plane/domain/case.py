@@ -93,6 +93,9 @@ def concluded(case: Case, now: datetime) -> Case:
             return replace(case, run=replace(case.run, report_due_at=case.run.report_due_at or now))
         case = replace(case, run=replace(case.run, settled_at=now))
         return case.record(RunEventType.SETTLED, now)
+    if run.report_due_at is not None:
+        # A late exit has announced artifacts: the report is made once they are in.
+        return replace(case, run=replace(case.run, report_due_at=None))
     return case
 
 

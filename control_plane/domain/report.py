@@ -1,9 +1,10 @@
-"""A report of a run: what there is to tell about it, once its log is sealed."""
+"""A report of a run: what there is to tell about it, once its log is sealed and its artifacts are in or given up."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from control_plane.domain.artifact import Artifact
 from control_plane.domain.attempt import Attempt
 from control_plane.domain.history import RunEventRecord
 from control_plane.domain.ids import PrincipalId, ProjectId, ReportId, RunId
@@ -17,6 +18,7 @@ LOG_TAIL_BYTES = 16 << 10
 # Of so many attempts, the newest ones, a report shows the log.
 LOGS_SHOWN = 5
 EVENTS_SHOWN = 500
+ARTIFACTS_SHOWN = 500
 # Of a value, and of a result, so much is shown.
 VALUE_CHARACTERS = 4_096
 RESULT_CHARACTERS = 64 << 10
@@ -60,7 +62,7 @@ class LogExcerpt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """Everything that a report tells, but for the logs. Attempts come oldest first."""
+    """Everything that a report tells, but for the logs. Attempts come oldest first, artifacts so, too."""
 
     run: Run
     spec: RunSpec
@@ -69,6 +71,8 @@ class RunFacts:
     attempts: tuple[Attempt, ...]
     events: tuple[RunEventRecord, ...]
     events_left_out: int = 0
+    artifacts: tuple[Artifact, ...] = ()
+    artifacts_left_out: int = 0
 
 
 MEDIA_TYPES: Mapping[ReportFormat, str] = {

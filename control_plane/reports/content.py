@@ -37,6 +37,8 @@ def content(facts: RunFacts, logs: Mapping[AttemptKey, LogExcerpt]) -> Content:
         "attempts": [_attempt(each) for each in facts.attempts],
         "result": _result(run),
         "progress": _progress(run.progress),
+        "artifacts": _artifacts(facts),
+        "artifacts_left_out": facts.artifacts_left_out,
         "events": [
             {
                 "at": _at(each.at),
@@ -160,6 +162,21 @@ def _progress(progress: Progress | None) -> Json:
         "updated_at": _at(progress.updated_at),
         "estimated": progress.estimated,
     }
+
+
+def _artifacts(facts: RunFacts) -> list[Json]:
+    """Runs choose the names of what they leave: they are text like any other."""
+    numbers = {each.lease_epoch: each.number for each in facts.attempts}
+    return [
+        {
+            "attempt": numbers.get(each.lease_epoch),
+            "name": plain(each.name),
+            "size_bytes": each.size_bytes,
+            "sha256": each.sha256,
+            "state": str(each.state),
+        }
+        for each in facts.artifacts
+    ]
 
 
 def _log(attempt: Attempt, excerpt: LogExcerpt | None) -> Content:

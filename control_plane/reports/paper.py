@@ -46,6 +46,7 @@ def as_pdf(content: Content) -> bytes:
     if said["result_text"]:
         _title(pdf, "Result")
         _code(pdf, said["result_text"])
+    _artifacts(pdf, said["artifacts"], said["artifacts_left_out"])
     _title(pdf, "Events")
     _lines(
         pdf, (" ".join(filter(None, (e["at"], e["type"], e["reason"], e["actor"], e["note"]))) for e in said["events"])
@@ -60,6 +61,17 @@ def _attempt(each: Any) -> str:
     end = "" if each["exit_code"] is None else f", exit code {each['exit_code']}"
     took = "" if each["duration_s"] is None else f", {each['duration_s']} s"
     return f"attempt {each['number']} on {each['runner']}: {each['state']} {each['reason'] or ''}{end}{took}"
+
+
+def _artifacts(pdf: Any, artifacts: Any, left_out: int) -> None:
+    if not artifacts:
+        return
+    _title(pdf, "Artifacts")
+    for each in artifacts:
+        _text(pdf, f"{each['name']}: {each['size_bytes']} bytes, {each['state']}, attempt {each['attempt']}")
+        _code(pdf, each["sha256"])
+    if left_out:
+        _text(pdf, f"... and {left_out} more")
 
 
 def _log(pdf: Any, each: Any) -> None:

@@ -1,4 +1,4 @@
-"""One loop that makes reports: once a run's logs are sealed, and before it is settled. Goes on after a restart."""
+"""One loop that makes reports: once a run's logs and files are in, before it is settled. Goes on after restarts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ReadLog = Callable[[AttemptKey, int, int], LogExcerpt]
 class Reporter:
     """Runs wait for it one after the other; none of its work is done on the event loop's thread."""
 
-    def __init__(self, house: House, read_log: ReadLog) -> None:
-        self._house, self._read_log = house, read_log
+    def __init__(self, house: House, read_log: ReadLog, longest_s: float = LONGEST_S) -> None:
+        self._house, self._read_log, self._longest_s = house, read_log, longest_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="report")
 
     async def run(self) -> None:
@@ -59,24 +59,24 @@ class Reporter:
             return
         formats = facts.run.report_formats
         try:
-            async with asyncio.timeout(LONGEST_S):
+            async with asyncio.timeout(self._longest_s):
                 made = await asyncio.get_running_loop().run_in_executor(self._thread, self._rendered, facts, formats)
         except TimeoutError:
             # Its thread is stuck in it: the next report gets another one.
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="report")
-            made = _failed(formats, f"it took longer than {LONGEST_S:g} s")
-        await reporting.made(self._house, run_id, made)
+            made = _failed(formats, f"it took longer than {self._longest_s:g} s")
+        await reporting.made(self._house, facts.run, made)
 
     def _rendered(self, facts: RunFacts, formats: tuple[ReportFormat, ...]) -> tuple[Rendered, ...]:
         # Template engines are loaded by servers that make reports, and only by them.
         from control_plane.reports.renderer import rendered
 
-        assigned = [each for each in facts.attempts if each.assigned_at is not None]
-        logs = {each.key: self._read_log(each.key, LOG_HEAD_BYTES, LOG_TAIL_BYTES) for each in assigned[-LOGS_SHOWN:]}
+        assigned = [each for each in facts.attempts if each.assigned_at is not None][-LOGS_SHOWN:]
         try:
+            logs = {each.key: self._read_log(each.key, LOG_HEAD_BYTES, LOG_TAIL_BYTES) for each in assigned}
             return rendered(facts, logs, formats)
-        except (ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError) as error:
             log.exception("a report could not be made", run=facts.run.id)
             return _failed(formats, f"an internal error ({type(error).__name__})")
 

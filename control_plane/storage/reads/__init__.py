@@ -23,6 +23,7 @@ from control_plane.storage.reads.access import (
 )
 from control_plane.storage.reads.artifacts import (
     artifacts_of_attempt,
+    artifacts_of_run,
     artifacts_overdue,
     find_artifact,
     list_artifacts,
@@ -156,6 +157,7 @@ __all__ = [
     "active_runs_of_schedule",
     "active_runs_of_task",
     "artifacts_of_attempt",
+    "artifacts_of_run",
     "artifacts_overdue",
     "attempt",
     "attempts",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from control_plane.domain.artifact import Artifact, ArtifactState
 from control_plane.domain.ids import AttemptKey, ProjectId, RunId
@@ -23,6 +23,16 @@ def artifacts_of_attempt(connection: Connection, key: AttemptKey) -> tuple[Artif
     """Also those that are not whole yet."""
     query = _ARTIFACTS.where(ARTIFACTS.c.run_id == key.run_id, ARTIFACTS.c.lease_epoch == key.lease_epoch)
     return tuple([ARTIFACT.entity(row) for row in connection.execute(query.order_by(ARTIFACTS.c.id))])
+
+
+def artifacts_of_run(connection: Connection, run_id: RunId, limit: int) -> tuple[tuple[Artifact, ...], int]:
+    """The whole ones, by attempt and in the order in which they came, and how many there are without the limit."""
+    of_run = (ARTIFACTS.c.run_id == run_id, _WHOLE)
+    query = _ARTIFACTS.where(*of_run).order_by(ARTIFACTS.c.lease_epoch, ARTIFACTS.c.id).limit(limit)
+    found = tuple([ARTIFACT.entity(row) for row in connection.execute(query)])
+    if len(found) < limit:
+        return found, len(found)
+    return found, connection.execute(select(func.count()).select_from(ARTIFACTS).where(*of_run)).scalar_one()
 
 
 def list_artifacts(connection: Connection, run_id: RunId, request: PageRequest) -> Page[Artifact]:
