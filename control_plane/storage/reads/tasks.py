@@ -128,12 +128,15 @@ def list_secrets(connection: Connection, project_id: ProjectId, request: PageReq
 
 
 def tasks_with_secret(connection: Connection, project_id: ProjectId, name: str, limit: int = 20) -> tuple[str, ...]:
-    """Names of the project's tasks whose spec or variables refer to the secret."""
+    """Names of the project's tasks whose spec, variables or notifications refer to the secret."""
     in_spec = TASKS.c.spec_sha256.in_(select(SPEC_SECRETS.c.sha256).where(SPEC_SECRETS.c.name == name))
-    in_variables = TASKS.c.variables.contains(f'"secret_ref":"{name}"', autoescape=True)
+    written = f'"secret_ref":"{name}"'
+    in_variables = TASKS.c.variables.contains(written, autoescape=True)
+    in_notifications = TASKS.c.notifications.contains(written, autoescape=True)
+    somewhere = or_(in_spec, in_variables, in_notifications)
     query = (
         select(TASKS.c.name.cast(Text))
-        .where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None), or_(in_spec, in_variables))
+        .where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None), somewhere)
         .order_by(TASKS.c.name)
         .limit(limit)
     )

@@ -16,9 +16,10 @@ from control_plane.domain.principal import Caller, Principal, PrincipalKind
 from control_plane.domain.run import Run
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.task import NotificationEvent, NotificationSettings, Task
-from control_plane.lifecycle import housekeeping, notifications, runs, secrets, tasks
+from control_plane.lifecycle import clocks, housekeeping, notifications, runs, schedules, secrets, tasks
 from control_plane.storage import reads
 from tests.unit.control_plane.lifecycle_crud.conftest import SPEC, Stage
+from tests.unit.control_plane.lifecycle_crud.test_schedules import MINUTELY, fire_due
 
 FIRST_WAIT_S = 5.0
 WEBHOOK = NotificationSettings(
@@ -157,3 +158,28 @@ async def test_the_headline_is_for_people(stage: Stage) -> None:
     made = await run(stage, await task(stage, CHANNEL))
     (told,) = await due(stage)
     assert headline(told.payload) == ("told: run.created", f"Run {made.id} queued")
+
+
+async def test_a_schedule_that_pauses_itself_is_told(stage: Stage) -> None:
+    told_of = NotificationSettings(events=(NotificationEvent.SCHEDULE_PAUSED,), secret_ref="CHANNEL")
+    spec, draft = replace(SPEC, queue_timeout_s=1.0), replace(MINUTELY, task="told", pause_after_failures=1)
+    new = tasks.NewTask(project_id=stage.default.id, name="told", spec=spec, notifications=(told_of,))
+    await tasks.create(stage.house, stage.caller, new)
+    schedule = await schedules.create(stage.house, stage.caller, stage.default.id, draft)
+    assert await fire_due(stage, schedule) is not None
+    assert await listed(stage) == ()
+    with stage.house.watch.subscribe(notifications.TOPIC) as wakeups:
+        stage.clock.advance(2)
+        await clocks.tick(stage.house)
+        assert await wakeups.wait(0)
+    (told,) = await due(stage)
+    assert (told.event, told.schedule_id) == (NotificationEvent.SCHEDULE_PAUSED, schedule.id)
+    assert headline(told.payload)[0] == "Schedule minutely of told is paused"
+    assert "Its last run did not succeed" in told.payload
+
+
+async def test_a_secret_of_a_notification_is_in_use(stage: Stage) -> None:
+    await task(stage, WEBHOOK)
+    for name, used_by in (("HOOK", ("told",)), ("HOO", ()), ("CHANNEL", ())):
+        query = partial(reads.tasks_with_secret, project_id=stage.default.id, name=name)
+        assert await stage.house.database.read(query) == used_by
