@@ -61,6 +61,8 @@ def apply(inv: Invocation, files: tuple[str, ...], dry_run: bool) -> int:
     if problems:
         what = f"{len(documents) - len(done)} of {len(documents)} could not be applied"
         raise CliError(what, exit_code=code, details=tuple(problems))
+    if all(each.action == "unchanged" for each in done):
+        inv.say("nothing to change" if done else "no documents")
     return ExitCode.OK
 
 
@@ -95,8 +97,6 @@ def report(inv: Invocation, done: list[Change], *, dry_run: bool) -> None:
                 word = f"would {each.action}" if dry_run and each.action != "unchanged" else word
                 fields = f": {', '.join(each.fields)}" if each.fields else ""
                 printer.write(plain(f"{word} {each.document.kind.lower()} {each.document.name}{fields}"))
-    if all(each.action == "unchanged" for each in done):
-        inv.say("nothing to change" if done else "no documents")
 
 
 @command("diff", examples=("banksman diff -f build.yaml",))
