@@ -221,7 +221,7 @@ def test_a_schedule_runs_with_the_defaults_and_says_why_it_cannot(shared: House)
     shared.doors.tasks.UpdateTask(update)
     run = shared.doors.schedules.TriggerSchedule(request)
     assert run.state == run_pb2.RUN_STATE_SKIPPED
-    assert "options.variables[a]" in run.error_message
+    assert "schedule.variables[a]" in run.error_message
 
 
 def test_the_command_line_brings_variables(shared: House) -> None:

@@ -96,6 +96,7 @@ def test_a_task_goes_through_a_file_and_back(shared: House) -> None:
         assert done.returncode == 0, (arguments, done.stderr.decode())
         return done.stdout.decode()
 
+    cli("secret", "set", "KEY", input="correct horse")
     cli("task", "create", "filed", "-f", "-", input=FILE)
     shown = json.loads(cli("task", "get", "filed", "-o", "json"))
     assert [variable["name"] for variable in shown["variables"]] == ["greeting", "n", "key", "who"]

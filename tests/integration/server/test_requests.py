@@ -147,6 +147,7 @@ async def test_an_update_needs_the_newest_etag(doors):
     assert (newer.description, newer.name, newer.etag != task.etag) == ("new", "t", True)
     again = doors.tasks.UpdateTask(task_pb2.UpdateTaskRequest(task=change, update_mask=mask))
     assert (await refusal(again))[:2] == (ABORTED, "ETAG_MISMATCH")
+    change.etag = newer.etag
     other = FieldMask(paths=["description", "created_by"])
     status, _, fields = await refusal(
         doors.tasks.UpdateTask(task_pb2.UpdateTaskRequest(task=change, update_mask=other))

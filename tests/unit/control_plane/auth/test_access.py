@@ -38,7 +38,9 @@ RunService/CancelRun                     - - y y
 RunService/CancelRuns                    - - y y
 RunService/CreateRun                     - - y y
 RunService/DeleteRun                     - - y y
+RunService/DownloadArtifact              - - y y
 RunService/GetRun                        - - y y
+RunService/ListArtifacts                 - - y y
 RunService/ListRunEvents                 - - y y
 RunService/ListRuns                      - - y y
 RunService/PinRun                        - - y y
@@ -58,6 +60,7 @@ RunnerService/RevokeRunner               - - - y
 RunnerSessionService/Enroll              y y y y
 RunnerSessionService/RenewCredential     y y y y
 RunnerSessionService/Session             - y - -
+RunnerSessionService/UploadArtifact      - y - -
 ScheduleService/BackfillSchedule         - - y y
 ScheduleService/CreateSchedule           - - y y
 ScheduleService/DeleteSchedule           - - y y
