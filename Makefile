@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 PROTOS := $(wildcard protos/banksman/v1/*.proto)
 WORKERS ?= 2
 
-.PHONY: help setup protos fmt fmt-check lint types layers proto-lint proto-image units diagrams diagrams-fresh check test test-fast faults mutants demo bench lock clean
+.PHONY: help setup protos fmt fmt-check lint types layers proto-lint proto-image units diagrams diagrams-fresh check test test-fast faults mutants demo bench bench-quick lock clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -68,8 +68,10 @@ mutants: setup ## Seed bugs one by one; each must be noticed by a scenario (up t
 demo: setup ## Set up, start a server and a runner, and show them at work
 	@$(BIN)/python deploy/demo/demo.py
 
-bench: setup ## Measure against a bare floor in the same run
+bench: setup ## Measure against a bare floor in the same run (up to 45 minutes)
 	@$(BIN)/python -m tests.bench
+bench-quick: setup ## A subset of it, less of each (under two minutes)
+	@$(BIN)/python -m tests.bench --quick --out bench-quick.json
 
 lock: ## Pin the development environment anew, with hashes
 	@$(BIN)/uv pip compile --quiet --generate-hashes --extra dev --python-version 3.11 --no-emit-package banksman --no-header --no-annotate -o .ci/requirements.txt pyproject.toml

@@ -1,4 +1,14 @@
-"""Measure floor and product in turns, print a table, and keep the figures in bench-results.json."""
+"""Measure floor and product in turns, print a table, and keep the figures in a file.
+
+    python -m tests.bench                         everything (up to 45 minutes)
+    python -m tests.bench --quick                 a subset with less of each (under two minutes)
+    python -m tests.bench --only log --only dispatch
+    python -m tests.bench --list                  what there is
+    python -m tests.bench --write-doc FILE        put the table of FILE into docs/performance.md
+
+Exit status: 0 when all goals are met, 1 when one is missed, 2 when a figure was not measured,
+3 when the floor is slower than the machine allows.
+"""
 
 from __future__ import annotations
 
@@ -9,160 +19,137 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import argparse
 import asyncio
-import json
+import datetime
 import pathlib
 import shutil
-import statistics
+import subprocess
 import sys
 import tempfile
-from collections import defaultdict
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
 
-from tests.bench import figures, machine
-from tests.bench.systems import Floor, Product, System
+from tests.bench import floor_checks, machine, tables
+from tests.bench.conduct import Outcome, conduct, say
+from tests.bench.measures import load
+from tests.bench.registry import Effort, Measurement
+from tests.bench.results import Results, Verdict, as_json, read, rows
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Goal:
-    """A figure's goal as a ratio to the floor; `bound` is absolute and binds on a quiet machine only."""
-
-    key: str
-    label: str
-    unit: str
-    more_is_better: bool
-    ratio: float | None
-    bound: float | None = None
-
-    def met(self, ratio: float, value: float) -> bool | None:
-        if self.ratio is not None:
-            return ratio >= self.ratio if self.more_is_better else ratio <= self.ratio
-        return None if self.bound is None else value <= self.bound
-
-    def words(self) -> str:
-        sign = "≥" if self.more_is_better else "≤"
-        ratio = f"{sign} {self.ratio:g} × floor" if self.ratio is not None else ""
-        bound = f"{sign} {self.bound:g} {self.unit}" if self.bound is not None else ""
-        return ", ".join(filter(None, (ratio, bound))) or "–"
+REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+PAGE = REPOSITORY / "docs" / "performance.md"
 
 
-GOALS = (
-    Goal(key="dispatch p50", label="CreateRun → first instruction, p50", unit="ms", more_is_better=False, ratio=3),
-    Goal(key="dispatch p99", label="… p99", unit="ms", more_is_better=False, ratio=None, bound=20),
-    Goal(key="runs", label="queued no-op runs, 8 slots", unit="runs/s", more_is_better=True, ratio=0.3),
-    Goal(key="submits", label="submits, 32 at once", unit="/s", more_is_better=True, ratio=0.3),
-    Goal(key="log", label="100-byte lines → durable", unit="MB/s", more_is_better=True, ratio=0.4),
-    Goal(key="cancel p50", label="cancel → dead, p50", unit="ms", more_is_better=False, ratio=2.5),
-    Goal(key="cancel p99", label="… p99", unit="ms", more_is_better=False, ratio=None),
-)
-Values = dict[str, dict[str, list[float]]]
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-async def measure(systems: list[System], effort: figures.Effort, directory: pathlib.Path, values: Values) -> None:
-    """Fill values[figure][system] by turns, so that what disturbs the machine disturbs both."""
-    for figure in (figures.dispatch, figures.throughput, figures.log, figures.cancel):
-        for repetition in range(effort.repetitions):
-            for system in systems:
-                place = pathlib.Path(tempfile.mkdtemp(dir=directory))
-                found = await figure(system, effort, place)
-                for key, value in found.items():
-                    values[key][system.name].append(value)
-                shown = ", ".join(f"{key} {value:.4g}" for key, value in found.items())
-                say(f"  {repetition + 1}/{effort.repetitions} {system.name:9} {shown}")
-
-
-async def run(
-    effort: figures.Effort, directory: pathlib.Path, values: Values, limit_s: float
-) -> dict[str, list[float]]:
-    """Measure within limit_s; answers the peak memory of both systems' programs."""
-    systems: list[System] = [Floor(directory / "floor"), Product()]
-    started: list[System] = []
-    try:
-        async with asyncio.timeout(limit_s):
-            for system in systems:
-                await system.start()
-                started.append(system)
-            await measure(systems, effort, directory, values)
-    except TimeoutError:
-        say(f"stopped after {limit_s:g} s: what is missing below was not measured")
-    finally:
-        peaks = {system.name: list(system.peaks_mib()) for system in started}
-        for system in started:
-            await system.stop()
-    return peaks
-
-
-def rows(values: Values) -> list[dict[str, object]]:
-    made: list[dict[str, object]] = []
-    for goal in GOALS:
-        both = values.get(goal.key, {})
-        if not all(both.get(name) for name in ("floor", "banksman")):
-            continue
-        middle = {name: statistics.median(found) for name, found in both.items()}
-        ratio = middle["banksman"] / middle["floor"]
-        made.append(
-            {
-                "key": goal.key,
-                "label": goal.label,
-                "unit": goal.unit,
-                "median": middle,
-                "ratio": ratio,
-                "goal": goal.words(),
-                "met": goal.met(ratio, middle["banksman"]),
-                "values": dict(both),
-            }
-        )
-    return made
-
-
-def table(made: list[dict[str, object]], values: Values) -> str:
-    """Value and floor as median (min–max), their ratio, and the goal."""
-
-    def spread(key: str, name: str) -> str:
-        found = values[key][name]
-        return f"{statistics.median(found):.4g} ({min(found):.4g}–{max(found):.4g})"
-
-    lines = [("figure", "unit", "banksman", "floor", "ratio", "goal", "")]
-    for row in made:
-        key, met = str(row["key"]), row["met"]
-        mark = "" if met is None else "met" if met else "MISSED"
-        values_of = spread(key, "banksman"), spread(key, "floor")
-        lines.append((str(row["label"]), str(row["unit"]), *values_of, f"{row['ratio']:.2f}", str(row["goal"]), mark))
-    widths = [max(len(line[column]) for line in lines) for column in range(7)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--quick", action="store_true", help="a subset, less of each: under two minutes")
+    parser.add_argument("--tiny", action="store_true", help="next to nothing of each: does the measuring work?")
+    parser.add_argument("--only", action="append", metavar="NAME", default=[], help="this measurement; repeatable")
+    parser.add_argument("--list", action="store_true", help="show the measurements and their figures")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("bench-results.json"), metavar="FILE")
+    parser.add_argument("--write-doc", type=pathlib.Path, metavar="FILE", help=f"put FILE's table into {PAGE.name}")
+    return parser.parse_args(argv)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller numbers: under two minutes")
-    parser.add_argument(
-        "--out", type=pathlib.Path, default=pathlib.Path("bench-results.json"), help="where to keep the figures"
+def commit() -> str:
+    """What is measured: the commit, and whether the tree differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + (" with changes" if changed else "")
+
+
+async def measure(measurements: Sequence[Measurement], effort: Effort, directory: pathlib.Path) -> list[Outcome]:
+    return [outcome async for outcome in conduct(measurements, effort, directory)]
+
+
+def bench(measurements: Sequence[Measurement], effort: Effort) -> Results:
+    """Calibrate, measure, calibrate again."""
+    begin, now = time.monotonic(), datetime.datetime.now(datetime.UTC)
+    results = Results(
+        date=now.strftime("%Y-%m-%d %H:%M UTC"), commit=commit(), effort=effort, machine=machine.describe()
     )
-    given = parser.parse_args()
-    effort = figures.QUICK if given.quick else figures.FULL
     directory = pathlib.Path(tempfile.mkdtemp(prefix="bnk-bench-", dir="/tmp"))
-    values: Values = defaultdict(lambda: defaultdict(list))
     try:
         before = machine.calibrate(directory)
-        say("machine: " + ", ".join(f"{key} {value:.3g}" for key, value in before.items()))
-        peaks = asyncio.run(run(effort, directory, values, 110 if given.quick else 840))
+        say(f"machine before: {before.words()}\nthe reference:  {machine.REFERENCE.words()}")
+        outcomes = asyncio.run(measure(measurements, effort, directory))
         after = machine.calibrate(directory)
+        say(f"machine after:  {after.words()}")
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-    made = rows(values)
-    print(table(made, values))
-    for name, (server, runner) in peaks.items():
-        print(f"peak memory of {name}: server {server:.0f} MiB, runner {runner:.0f} MiB")
-    print("machine before and after: " + "; ".join(f"{key} {before[key]:.3g}, {after[key]:.3g}" for key in before))
-    result = {"machine": machine.describe(), "before": before, "after": after, "effort": asdict(effort)}
-    given.out.write_text(json.dumps({**result, "peak_mib": peaks, "figures": made}, indent=2) + "\n")
-    print(f"figures kept in {given.out}")
-    return 0 if len(made) == len(GOALS) else 1
+    results.calibration = {
+        "reference": asdict(machine.REFERENCE),
+        "before": asdict(before),
+        "after": asdict(after),
+    }
+    bases = {name: values for outcome in outcomes for name, values in outcome.bases.items()}
+    for check in floor_checks.checks(bases, before, after):
+        results.floor.append({**asdict(check), "honest": check.honest, "words": check.words()})
+    for outcome in outcomes:
+        results.figures += as_json(rows(outcome))
+        about = outcome.measurement
+        results.measurements.append(
+            {
+                "name": about.name,
+                "says": about.says,
+                "took_s": outcome.took_s,
+                "limit_s": outcome.limit_s,
+                "trouble": outcome.trouble,
+                "notes": outcome.notes,
+            }
+        )
+    results.took_s = time.monotonic() - begin
+    return results
+
+
+def status(results: Results) -> int:
+    """The worst of what happened, as an exit status; see this module's docstring."""
+    found = {row["verdict"] for row in results.figures}
+    if not all(check["honest"] for check in results.floor):
+        return 3
+    if Verdict.NOT_MEASURED in found or not results.figures:
+        return 2
+    return 1 if found & {Verdict.MISSED, Verdict.PARTLY} else 0
+
+
+def show(results: Results) -> None:
+    print(tables.text(results.figures))
+    for check in results.floor:
+        print(check["words"])
+    before, after = (machine.Calibration(**results.calibration[when]) for when in ("before", "after"))
+    spread = ", ".join(f"{part} {share:.0%}" for part, share in machine.noise(before, after).items())
+    print(f"the machine's parts before and after the measurements differ by: {spread}")
+    counted = {verdict: sum(row["verdict"] == verdict for row in results.figures) for verdict in Verdict}
+    print(", ".join(f"{count} {verdict}" for verdict, count in counted.items() if count and verdict != Verdict.SHOWN))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given, known = arguments(argv), load()
+    if given.write_doc:
+        tables.write_into(PAGE, read(given.write_doc))
+        return 0
+    if unknown := set(given.only) - known.keys():
+        say(f"no such measurement: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+        return 2
+    if given.list:
+        for measurement in known.values():
+            print(f"{measurement.name:18} {measurement.says}")
+            for figure in measurement.figures:
+                print(f"    {figure.label}, {figure.unit}: {figure.goal()}")
+        return 0
+    effort = Effort.TINY if given.tiny else Effort.QUICK if given.quick else Effort.FULL
+    chosen = [found for name, found in known.items() if not given.only or name in given.only]
+    results = bench(chosen, effort)
+    show(results)
+    results.write(given.out)
+    print(f"figures kept in {given.out}, after {results.took_s:.0f} s")
+    return status(results)
 
 
 if __name__ == "__main__":

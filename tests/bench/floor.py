@@ -79,16 +79,24 @@ class Store:
                 done.set_result(None)
 
 
+class Session:
+    """A runner's stream: what is to be sent, and how many runs it takes."""
+
+    def __init__(self) -> None:
+        self.to_runner: asyncio.Queue[bytes] = asyncio.Queue()
+        self.free = 0
+
+
 class Server:
-    """One runner, a queue, a log file per run that printed something."""
+    """A queue, its runners, a log file per run that printed something."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory
         self._store = Store(directory / "floor.db", asyncio.get_running_loop())
         self._queue: deque[tuple[str, str]] = deque()
-        self._free = 0
         self._paused = False
-        self._to_runner: asyncio.Queue[bytes] = asyncio.Queue()
+        self._sessions: list[Session] = []
+        self._holders: dict[str, Session] = {}
         self._finished: dict[str, asyncio.Future[int]] = {}
         self._logs: dict[str, int] = {}
         self._sizes: dict[str, int] = {}
@@ -113,7 +121,8 @@ class Server:
 
     async def cancel(self, request: bytes, _: Any) -> bytes:
         await self._store.execute("UPDATE run SET state='CANCELLING' WHERE id=?", request.decode())
-        self._to_runner.put_nowait(b"s" + request)
+        if holder := self._holders.get(request.decode()):
+            holder.to_runner.put_nowait(b"s" + request)
         return b""
 
     async def control(self, request: bytes, _: Any) -> bytes:
@@ -127,28 +136,34 @@ class Server:
         return b""
 
     def _dispatch(self) -> None:
-        while self._queue and self._free and not self._paused:
+        while self._queue and self._sessions and not self._paused:
+            session = max(self._sessions, key=lambda one: one.free)
+            if not session.free:
+                return
             run, argv = self._queue.popleft()
-            self._free -= 1
-            self._to_runner.put_nowait(b"r" + json.dumps([run, argv]).encode())
+            session.free -= 1
+            self._holders[run] = session
+            session.to_runner.put_nowait(b"r" + json.dumps([run, argv]).encode())
 
     async def session(self, messages: AsyncIterator[bytes], _: Any) -> AsyncIterator[bytes]:
+        session = Session()
+        self._sessions.append(session)
         async with asyncio.TaskGroup() as tasks:
-            reader = tasks.create_task(self._read(messages, tasks), name="reader")
+            reader = tasks.create_task(self._read(session, messages, tasks), name="reader")
             try:
                 while True:
-                    yield await self._to_runner.get()
+                    yield await session.to_runner.get()
             finally:
                 reader.cancel()
 
-    async def _read(self, messages: AsyncIterator[bytes], tasks: asyncio.TaskGroup) -> None:
+    async def _read(self, session: Session, messages: AsyncIterator[bytes], tasks: asyncio.TaskGroup) -> None:
         async for message in messages:
             kind, body = message[:1], message[1:]
             if kind == b"l":
                 run, data = body[:16].rstrip().decode(), body[16:]
                 self._append(run, data)
             elif kind == b"h":
-                self._free += int(body)
+                session.free += int(body)
                 self._dispatch()
             elif kind == b"b":
                 tasks.create_task(self._started(body.decode()), name="started")
@@ -172,7 +187,7 @@ class Server:
             os.close(log)
         size = self._sizes.pop(run, 0)
         await self._store.execute("UPDATE run SET state='ENDED', code=?, bytes=? WHERE id=?", code, size, run)
-        self._free += 1
+        self._holders.pop(run).free += 1
         self._left -= 1
         if not self._left:
             self._idle.set()

@@ -1,0 +1,21 @@
+"""The measurements, one file per subject; the order here is the order of the table."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from tests.bench.registry import REGISTERED, Measurement
+
+MODULES = (
+    "dispatch",
+    "throughput",
+    "cancels",
+)
+
+
+def load() -> Mapping[str, Measurement]:
+    """All measurements by their names."""
+    for module in MODULES:
+        importlib.import_module(f"{__name__}.{module}")
+    return REGISTERED
