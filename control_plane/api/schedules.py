@@ -49,8 +49,9 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
         draft = decoded(SCHEDULE_DRAFT, request.schedule, "schedule").draft()
         if draft.task:
             draft = replace(draft, task=(await self._desk.task(request.project, draft.task)).id)
-        caller = self._desk.caller(request.request_id)
-        return SCHEDULE.encode(await schedules.create(self._desk.house, caller, project.id, draft))
+        caller, only = self._desk.caller(request.request_id), request.validate_only
+        made = await schedules.create(self._desk.house, caller, project.id, draft, validate_only=only)
+        return SCHEDULE.encode(made)
 
     async def GetSchedule(self, request: schedule_pb2.GetScheduleRequest, context: Context) -> schedule_pb2.Schedule:
         return SCHEDULE.encode(await self._find(request.project, request.schedule))
@@ -75,7 +76,8 @@ class ScheduleServicer(schedule_pb2_grpc.ScheduleServiceServicer):
     ) -> schedule_pb2.Schedule:
         change = _change(request)
         schedule = await self._own(request.project, request.schedule.id or request.schedule.name)
-        return SCHEDULE.encode(await schedules.update(self._desk.house, schedule.id, change))
+        only = request.validate_only
+        return SCHEDULE.encode(await schedules.update(self._desk.house, schedule.id, change, validate_only=only))
 
     async def DeleteSchedule(self, request: schedule_pb2.DeleteScheduleRequest, context: Context) -> Empty:
         schedule = await self._own(request.project, request.schedule)

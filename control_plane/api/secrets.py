@@ -35,5 +35,5 @@ class SecretServicer(secret_pb2_grpc.SecretServiceServicer):
 
     async def DeleteSecret(self, request: secret_pb2.DeleteSecretRequest, context: Context) -> Empty:
         project = await self._desk.project(request.project)
-        await secrets.delete(self._desk.house, project.id, request.name)
+        await secrets.delete(self._desk.house, self._desk.caller(), project.id, request.name, force=request.force)
         return Empty()

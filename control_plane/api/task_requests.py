@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from banksman.v1 import task_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from control_plane.api.convert import SPEC
 from control_plane.api.mapping import BadFields, Plan, within
@@ -27,8 +29,8 @@ WRITABLE = (
     *("name", "description", "spec", "labels", "tags", "active", "variables", "owner", "is_public", "report"),
     *("notifications", "unknown_variables", "allow_shell_substitution", "allowed_overrides"),
 )
-# Written one by one; the others need a look of their own.
-_PLAIN = tuple(name for name in WRITABLE if name not in ("spec", "owner"))
+# They need a look of their own, in templates too; the others are taken as they are.
+OF_THEIR_OWN = frozenset({"spec", "owner"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,21 +67,31 @@ def new_task_of(message: task_pb2.Task, project_id: ProjectId) -> Asked[NewTask]
 
 def change_of(request: task_pb2.UpdateTaskRequest) -> Asked[TaskChange]:
     """The change without the owner, whom `owner_of` names."""
-    paths, message = request.update_mask.paths, request.task
-    wrong = unknown_fields(paths, WRITABLE)
-    wanted = frozenset(paths) or frozenset(WRITABLE)
-    asked, wrong_fields = partly(ASKED_TASK, message, "task", AskedTask())
-    said: dict[str, Any] = {name: getattr(asked, name) for name in _PLAIN if name in wanted}
+    return changed(request.task, "task", request.update_mask.paths, WRITABLE, (ASKED_TASK, AskedTask()), TaskChange)
+
+
+def changed(
+    message: Any,
+    field: str,
+    paths: Sequence[str],
+    writable: tuple[str, ...],
+    reading: tuple[Plan[Any, Any], Any],
+    change: Callable[..., T],
+) -> Asked[T]:
+    """What an update of a definition with a spec, a task or a template, writes; `reading`: how, and what none says."""
+    wanted = frozenset(paths) or frozenset(writable)
+    asked, wrong_fields = partly(reading[0], message, field, reading[1])
+    said = {name: getattr(asked, name) for name in writable if name in wanted and name not in OF_THEIR_OWN}
+    wrong = (*unknown_fields(paths, writable), *wrong_fields)
     if "spec" in wanted:
-        said["spec"], wrong_spec = partly(SPEC, message.spec, "task.spec", RunSpec(steps=()))
+        said["spec"], wrong_spec = partly(SPEC, message.spec, f"{field}.spec", RunSpec(steps=()))
         wrong += wrong_spec
-    return Asked(what=TaskChange(**said, etag=asked.etag), wrong=(*wrong, *wrong_fields))
+    return Asked(what=change(**said, etag=asked.etag), wrong=wrong)
 
 
-def owner_of(request: task_pb2.UpdateTaskRequest) -> str:
-    """The new owner's id or name; empty when it stays."""
-    paths = request.update_mask.paths
-    return request.task.owner if not paths or "owner" in paths else ""
+def owner_of(definition: Any, mask: FieldMask) -> str:
+    """The id or name of a task's or template's new owner; empty when it stays."""
+    return str(definition.owner) if not mask.paths or "owner" in mask.paths else ""
 
 
 def task_filter_of(request: task_pb2.ListTasksRequest, caller: Caller) -> TaskFilter:

@@ -48,7 +48,7 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
     async def UpdateTask(self, request: task_pb2.UpdateTaskRequest, context: Context) -> task_pb2.Task:
         asked = change_of(request)
         task = await self._desk.own_task(request.project, request.task.id or request.task.name)
-        owner, wrong = await self._owner(owner_of(request), task.project_id)
+        owner, wrong = await self._owner(owner_of(request.task, request.update_mask), task.project_id)
         change = replace(asked.what, owner=owner)
         return await whole_task(
             self._desk, await tasks.update(self._desk.house, task.id, change, (*asked.wrong, *wrong))

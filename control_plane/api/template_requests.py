@@ -10,8 +10,7 @@ from banksman.v1 import task_pb2, template_pb2
 
 from control_plane.api.convert import SPEC
 from control_plane.api.mapping import BadFields, within
-from control_plane.api.masks import unknown_fields
-from control_plane.api.task_requests import Asked, new_task_of, partly
+from control_plane.api.task_requests import OF_THEIR_OWN, Asked, changed, new_task_of, partly
 from control_plane.api.template_records import ASKED_TEMPLATE, AskedTemplate
 from control_plane.api.values import texts_of
 from control_plane.auth.visibility import tasks_of
@@ -29,8 +28,6 @@ WRITABLE = (
     *("name", "description", "parameters", "spec", "labels", "tags", "variables", "unknown_variables"),
     *("allow_shell_substitution", "allowed_overrides", "report", "notifications", "owner", "is_public"),
 )
-# Written one by one; the others need a look of their own.
-_PLAIN = tuple(name for name in WRITABLE if name not in ("spec", "owner"))
 # What a task that is made of a template says itself; its variables and the like come from the template.
 _OF_THE_TASK = frozenset({"name", "description", "labels", "tags", "active", "owner", "is_public", "schedules"})
 
@@ -39,7 +36,7 @@ def new_template_of(message: template_pb2.Template, project_id: ProjectId) -> As
     """A new template without its owner."""
     asked, wrong = partly(ASKED_TEMPLATE, message, "template", AskedTemplate())
     spec, wrong_spec = partly(SPEC, message.spec, "template.spec", RunSpec(steps=()))
-    said: dict[str, Any] = {name: getattr(asked, name) for name in _PLAIN}
+    said: dict[str, Any] = {name: getattr(asked, name) for name in WRITABLE if name not in OF_THEIR_OWN}
     said |= {
         "labels": dict(asked.labels),
         "allow_shell_substitution": bool(asked.allow_shell_substitution),
@@ -50,21 +47,8 @@ def new_template_of(message: template_pb2.Template, project_id: ProjectId) -> As
 
 def change_of(request: template_pb2.UpdateTemplateRequest) -> Asked[TemplateChange]:
     """The change without the owner, whom `owner_of` names."""
-    paths, message = request.update_mask.paths, request.template
-    wrong = unknown_fields(paths, WRITABLE)
-    wanted = frozenset(paths) or frozenset(WRITABLE)
-    asked, wrong_fields = partly(ASKED_TEMPLATE, message, "template", AskedTemplate())
-    said: dict[str, Any] = {name: getattr(asked, name) for name in _PLAIN if name in wanted}
-    if "spec" in wanted:
-        said["spec"], wrong_spec = partly(SPEC, message.spec, "template.spec", RunSpec(steps=()))
-        wrong += wrong_spec
-    return Asked(what=TemplateChange(**said, etag=asked.etag), wrong=(*wrong, *wrong_fields))
-
-
-def owner_of(request: template_pb2.UpdateTemplateRequest) -> str:
-    """The new owner's id or name; empty when it stays."""
-    paths = request.update_mask.paths
-    return request.template.owner if not paths or "owner" in paths else ""
+    reading = (ASKED_TEMPLATE, AskedTemplate())
+    return changed(request.template, "template", request.update_mask.paths, WRITABLE, reading, TemplateChange)
 
 
 def instance_of(request: template_pb2.InstantiateTemplateRequest, template: Template) -> Asked[Instance]:

@@ -11,6 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.pages import page_answer, page_request
+from control_plane.api.task_requests import owner_of
 from control_plane.api.tasks import whole_task
 from control_plane.api.template_records import template_message
 from control_plane.api.template_requests import (
@@ -18,7 +19,6 @@ from control_plane.api.template_requests import (
     instance_of,
     new_template_of,
     owned_by,
-    owner_of,
     template_filter_of,
 )
 from control_plane.domain.errors import FieldViolation
@@ -63,7 +63,8 @@ class TemplateServicer(template_pb2_grpc.TemplateServiceServicer):
     ) -> template_pb2.Template:
         asked = change_of(request)
         known = await self._desk.template(request.project, request.template.id or request.template.name, own=True)
-        owner, wrong = await self._owner(owner_of(request), known.project_id, "template.owner")
+        said = owner_of(request.template, request.update_mask)
+        owner, wrong = await self._owner(said, known.project_id, "template.owner")
         change, found = replace(asked.what, owner=owner), (*asked.wrong, *wrong)
         caller = self._desk.caller()
         return await self._whole(await templates.update(self._desk.house, caller, known.id, change, found))

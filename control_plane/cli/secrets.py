@@ -45,10 +45,11 @@ def list_secrets(inv: Invocation, limit: int | None) -> None:
 
 @command("rm", examples=("banksman secret rm DEPLOY_KEY --yes",))
 @click.argument("name", shell_complete=complete_secrets)
+@click.option("--force", is_flag=True, help="Also while tasks or templates refer to it.")
 @yes_option
-def remove(inv: Invocation, name: str, yes: bool) -> None:
+def remove(inv: Invocation, name: str, force: bool, yes: bool) -> None:
     """Delete a secret; runs that need it fail from now on."""
     confirm(inv, f"Delete secret {name}?", yes=yes)
-    request = contract.secret_pb2.DeleteSecretRequest(project=inv.project, name=name)
+    request = contract.secret_pb2.DeleteSecretRequest(project=inv.project, name=name, force=force)
     inv.client.call(inv.client.secrets.DeleteSecret, request, repeatable=False)
     inv.say(f"deleted secret {name}")

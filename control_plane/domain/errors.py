@@ -49,6 +49,7 @@ class ErrorCode(StrEnum):
     TASK_HAS_SCHEDULES = "TASK_HAS_SCHEDULES"
     LAST_ADMIN = "LAST_ADMIN"
     RUNNER_CONNECTED = "RUNNER_CONNECTED"
+    SECRET_IN_USE = "SECRET_IN_USE"
     LIMIT_REACHED = "LIMIT_REACHED"
     JOIN_TOKEN_USED = "JOIN_TOKEN_USED"
     LABEL_NOT_GRANTED = "LABEL_NOT_GRANTED"
@@ -103,7 +104,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.INVALID_FIELDS: _E("INVALID_ARGUMENT", 400, "The request has fields that are not valid."),
     _C.PAGE_TOKEN_INVALID: _E("INVALID_ARGUMENT", 400, "The page token does not belong to this list."),
     _C.RESUME_TOKEN_INVALID: _E("INVALID_ARGUMENT", 400, "The resume token does not belong to this watch."),
-    _C.SECRET_UNKNOWN: _E("INVALID_ARGUMENT", 400, "The spec refers to a secret that its project does not have."),
+    _C.SECRET_UNKNOWN: _E("INVALID_ARGUMENT", 400, "The request refers to a secret that its project does not have."),
     _C.PROJECT_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such project."),
     _C.TASK_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such task."),
     _C.TEMPLATE_NOT_FOUND: _E("NOT_FOUND", 404, "There is no such template, or no such version of it."),
@@ -137,6 +138,7 @@ CATALOGUE: Mapping[ErrorCode, CatalogueEntry] = {
     _C.TASK_HAS_SCHEDULES: _E("FAILED_PRECONDITION", 409, "The task has schedules."),
     _C.LAST_ADMIN: _E("FAILED_PRECONDITION", 409, "It is the last admin."),
     _C.RUNNER_CONNECTED: _E("FAILED_PRECONDITION", 409, "The runner is connected."),
+    _C.SECRET_IN_USE: _E("FAILED_PRECONDITION", 409, "Tasks or templates refer to the secret."),
     _C.LIMIT_REACHED: _E("FAILED_PRECONDITION", 409, "A limit was reached."),
     _C.JOIN_TOKEN_USED: _E("FAILED_PRECONDITION", 409, "The join token was used already."),
     _C.LABEL_NOT_GRANTED: _E("FAILED_PRECONDITION", 409, "The join token does not grant these labels."),

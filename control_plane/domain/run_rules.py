@@ -1,17 +1,29 @@
 """What a caller may say about a run beside its spec, and about its cancel."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from control_plane.domain import limits
 from control_plane.domain.errors import FieldViolation
+from control_plane.domain.ids import RunId
 from control_plane.domain.names import check_labels, check_text, violation
 from control_plane.domain.run import Link, RunOptions
 from control_plane.domain.spec_rules import check_grace, check_priority, check_signal
 from control_plane.domain.stops import CancelOrder
 
 _FARTHEST = timedelta(days=3_650)
+# More than so many runs are only counted.
+_NAMED = 5
 _SCHEMES = ("http://", "https://")
+
+
+def not_over(active: Sequence[RunId]) -> str:
+    """That these runs, at least one, are in the way of what was asked for."""
+    named = ", ".join(active[:_NAMED])
+    if len(active) == 1:
+        return f"Its run {named} is not over yet."
+    such_as = "" if len(active) <= _NAMED else "such as "
+    return f"{len(active)} of its runs are not over yet: {such_as}{named}."
 
 
 def validate_options(options: RunOptions, now: datetime, path: str = "options") -> tuple[FieldViolation, ...]:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from control_plane.domain.case import Case, concluded
 from control_plane.domain.concurrency import check_keys
-from control_plane.domain.errors import ErrorCode, FailedPrecondition, FieldViolation, InvalidArgument, NotFound
+from control_plane.domain.errors import ErrorCode, FailedPrecondition, NotFound
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId
 from control_plane.domain.reason import Reason, sentence
@@ -17,6 +17,7 @@ from control_plane.domain.task import ReportFormat, Task
 from control_plane.lifecycle.house import FrozenSpec, House
 from control_plane.lifecycle.limits import Admission, admit, places_for
 from control_plane.lifecycle.notices import keep_notices
+from control_plane.lifecycle.references import places_in_spec, require_secrets
 from control_plane.lifecycle.requests import refuse
 from control_plane.lifecycle.variables import Values, seal
 from control_plane.storage import reads, writes
@@ -54,29 +55,12 @@ def require_launcher(spec: RunSpec) -> None:
 
 def check_references(conn: Connection, project_id: ProjectId, spec: RunSpec, path: str = "spec") -> None:
     """What a spec names must be there at submit. Raises InvalidArgument SECRET_UNKNOWN, NotFound RUNNER_NOT_FOUND."""
-    names = spec.secret_names()
-    missing = names - reads.secret_names(conn, project_id) if names else frozenset()
-    if missing:
-        raise InvalidArgument(
-            ErrorCode.SECRET_UNKNOWN,
-            f"The project has no secret {', '.join(sorted(missing))}.",
-            violations=tuple(_secret_violations(spec, missing, path)),
-            hint=f"banksman secret set {min(missing)}",
-        )
+    if spec.secret_names():
+        require_secrets(conn, project_id, places_in_spec(spec, path))
     if spec.runner:
         runner = reads.find_runner(conn, spec.runner)
         if runner is None or runner.revoked_at is not None:
             raise NotFound(ErrorCode.RUNNER_NOT_FOUND, f"There is no runner {spec.runner!r}.")
-
-
-def _secret_violations(spec: RunSpec, missing: frozenset[str], path: str) -> list[FieldViolation]:
-    places = [(f"{path}.env", spec.env), *((f"{path}.steps[{i}].env", step.env) for i, step in enumerate(spec.steps))]
-    return [
-        FieldViolation(field=f"{place}[{index}].secret_ref", description=f"there is no secret {variable.secret_ref}")
-        for place, variables in places
-        for index, variable in enumerate(variables)
-        if variable.secret_ref in missing
-    ]
 
 
 def born(house: House, conn: Connection, birth: Birth) -> Case:

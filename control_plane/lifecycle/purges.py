@@ -13,6 +13,7 @@ from control_plane.domain.history import RunEventRecord, RunEventType
 from control_plane.domain.ids import RunId, TaskId
 from control_plane.domain.principal import Caller
 from control_plane.domain.run import RUN_TERMINAL
+from control_plane.domain.run_rules import not_over
 from control_plane.domain.spec import RunSpec
 from control_plane.lifecycle.house import House, require_project
 from control_plane.storage import reads, writes
@@ -22,8 +23,6 @@ from control_plane.storage.reads import StoredLog
 TOPIC = "purges"
 ROWS_A_VERB = 500
 RUNS_AT_ONCE = 50
-# More than so many active runs are not named.
-NAMED = 5
 
 
 async def delete_run(house: House, caller: Caller, run_id: RunId) -> None:
@@ -55,8 +54,7 @@ async def delete_task_runs(house: House, caller: Caller, task_id: TaskId) -> int
         require_project(caller, task.project_id)
         active = reads.active_runs_of_task(connection, task_id)
         if active:
-            named = ", ".join(active[:NAMED])
-            text = f"{len(active)} of its runs are not over yet, such as {named}. Nothing was deleted."
+            text = f"{not_over(active)} Nothing was deleted."
             metadata = {"run": active[0], "active": str(len(active))}
             raise FailedPrecondition(ErrorCode.TASK_HAS_ACTIVE_RUNS, text, metadata=metadata)
         return writes.hide_runs_of_task(connection, task_id, actor=caller.principal.name, at=house.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -14,7 +15,7 @@ from control_plane.domain.errors import Aborted, AlreadyExists, ErrorCode, Field
 from control_plane.domain.names import check_request_id
 from control_plane.domain.principal import Caller
 from control_plane.storage import reads, writes
-from control_plane.storage.database import Connection
+from control_plane.storage.database import Connection, Database
 
 
 class Identified(Protocol):
@@ -27,6 +28,7 @@ class Identified(Protocol):
 FIRST_ETAG = "1"
 
 T = TypeVar("T", bound=Identified)
+U = TypeVar("U")
 
 
 def once(
@@ -77,6 +79,32 @@ def once(
         at=now,
     )
     return made
+
+
+class _Undone(Exception):
+    """Undoes what a verb did."""
+
+
+async def write(
+    database: Database,
+    body: Callable[[Connection], U],
+    *,
+    name: str,
+    after: Callable[[U], None] | None = None,
+    validate_only: bool = False,
+) -> U:
+    """A verb; with `validate_only` it is done and undone again: it refuses what it would refuse, and stores nothing."""
+    if not validate_only:
+        return await database.write(body, name=name, after=after)
+    results: list[U] = []
+
+    def undone(connection: Connection) -> None:
+        results[:] = [body(connection)]
+        raise _Undone
+
+    with contextlib.suppress(_Undone):
+        await database.write(undone, name=f"{name}.validate")
+    return results[0]
 
 
 def digest_of(asked: object) -> str:

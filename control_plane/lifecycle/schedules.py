@@ -40,6 +40,7 @@ from control_plane.lifecycle.requests import (
     refuse,
     request_id_violations,
     require_saved,
+    write,
 )
 from control_plane.lifecycle.variables import Given, given_violations, resolve
 from control_plane.storage import reads, writes
@@ -87,7 +88,9 @@ class ScheduleChange:
     etag: str = ""
 
 
-async def create(house: House, caller: Caller, project_id: ProjectId, draft: ScheduleDraft) -> Schedule:
+async def create(
+    house: House, caller: Caller, project_id: ProjectId, draft: ScheduleDraft, *, validate_only: bool = False
+) -> Schedule:
     """Raises InvalidArgument with every offending field, NotFound TASK_NOT_FOUND, AlreadyExists."""
     wrong = (*check_name(draft.name, "schedule.name"), *_task_violations(draft.task), *_rules(house, draft, "schedule"))
     refuse(*request_id_violations(caller))
@@ -109,13 +112,17 @@ async def create(house: House, caller: Caller, project_id: ProjectId, draft: Sch
             make=lambda: fresh(connection),
         )
 
-    return await house.database.write(body, name="schedules.create", after=partial(_tell, house))
+    after = partial(_tell, house)
+    return await write(house.database, body, name="schedules.create", after=after, validate_only=validate_only)
 
 
-async def update(house: House, schedule_id: ScheduleId, change: ScheduleChange) -> Schedule:
+async def update(
+    house: House, schedule_id: ScheduleId, change: ScheduleChange, *, validate_only: bool = False
+) -> Schedule:
     """Another time makes a new next instant. Raises NotFound, Aborted, AlreadyExists NAME_TAKEN, InvalidArgument."""
     body = partial(_update, house, schedule_id, change)
-    return await house.database.write(body, name="schedules.update", after=partial(_tell, house))
+    after = partial(_tell, house)
+    return await write(house.database, body, name="schedules.update", after=after, validate_only=validate_only)
 
 
 async def delete(house: House, schedule_id: ScheduleId, etag: str = "") -> None:

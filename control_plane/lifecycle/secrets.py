@@ -12,6 +12,7 @@ from control_plane.domain.names import check_secret_name
 from control_plane.domain.principal import Caller
 from control_plane.domain.secret import SealedSecret, Secret
 from control_plane.lifecycle.house import House
+from control_plane.lifecycle.references import require_unused
 from control_plane.lifecycle.requests import refuse, require_saved
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -40,10 +41,15 @@ async def put(house: House, caller: Caller, new: NewValue) -> Secret:
     return await house.database.write(partial(_put, house, caller, new), name="secrets.put")
 
 
-async def delete(house: House, project_id: ProjectId, name: str) -> None:
-    """Runs that refer to it fail from now on with SECRET_UNAVAILABLE. Raises NotFound SECRET_NOT_FOUND."""
+async def delete(house: House, caller: Caller, project_id: ProjectId, name: str, *, force: bool = False) -> None:
+    """Waiting runs that refer to it fail with SECRET_UNAVAILABLE. `force`: also while tasks or templates refer to it.
+
+    Raises NotFound SECRET_NOT_FOUND, FailedPrecondition SECRET_IN_USE.
+    """
 
     def body(connection: Connection) -> None:
+        if not force and name in reads.secret_names(connection, project_id):
+            require_unused(connection, caller, project_id, name)
         if not writes.delete_secret(connection, project_id, name):
             raise NotFound(ErrorCode.SECRET_NOT_FOUND, f"There is no secret {name[:128]!r}.")
 

@@ -11,6 +11,7 @@ from control_plane.domain.errors import AlreadyExists, ErrorCode, FailedPrecondi
 from control_plane.domain.ids import TaskId
 from control_plane.domain.principal import Caller
 from control_plane.domain.reason import Reason
+from control_plane.domain.run_rules import not_over
 from control_plane.domain.schedule import Schedule, next_fire_at
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.task import Task
@@ -83,8 +84,7 @@ async def purge(house: House, task_id: TaskId, etag: str = "") -> None:
         task = _load_deleted(connection, task_id, etag)
         active = reads.active_runs_of_task(connection, task_id)
         if active:
-            text = f"{len(active)} of its runs are not over yet, such as {active[0]}."
-            raise FailedPrecondition(ErrorCode.TASK_HAS_ACTIVE_RUNS, text, metadata={"run": active[0]})
+            raise FailedPrecondition(ErrorCode.TASK_HAS_ACTIVE_RUNS, not_over(active), metadata={"run": active[0]})
         writes.delete_schedules_of_task(connection, task.id)
         writes.delete_task(connection, task.id)
 

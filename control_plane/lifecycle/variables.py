@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from control_plane.domain import limits
-from control_plane.domain.errors import ErrorCode, FailedPrecondition, FieldViolation, InvalidArgument
+from control_plane.domain.errors import ErrorCode, FailedPrecondition, FieldViolation
 from control_plane.domain.ids import ProjectId, RunId
 from control_plane.domain.names import violation
 from control_plane.domain.run import Run
@@ -15,6 +15,7 @@ from control_plane.domain.task import Task
 from control_plane.domain.variable_rules import check_given, check_places, check_rendered
 from control_plane.domain.variables import UnknownVariables, Variable, VariableValue
 from control_plane.lifecycle.house import House
+from control_plane.lifecycle.references import SecretPlace, require_secrets
 from control_plane.lifecycle.requests import refuse
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -235,16 +236,5 @@ def _others(declared: tuple[Variable, ...], given: Given) -> Iterator[VariableVa
 
 
 def _check_secrets(connection: Connection, project_id: ProjectId, found: list[VariableValue], path: str) -> None:
-    wanted = {each.secret_ref for each in found if each.secret_ref}
-    missing = wanted - reads.secret_names(connection, project_id) if wanted else set()
-    if missing:
-        raise InvalidArgument(
-            ErrorCode.SECRET_UNKNOWN,
-            f"The project has no secret {', '.join(sorted(missing))}.",
-            violations=tuple(
-                FieldViolation(field=f"{path}[{each.name}]", description=f"there is no secret {each.secret_ref}")
-                for each in found
-                if each.secret_ref in missing
-            ),
-            hint=f"banksman secret set {min(missing)}",
-        )
+    places = [SecretPlace(field=f"{path}[{each.name}]", name=each.secret_ref) for each in found if each.secret_ref]
+    require_secrets(connection, project_id, places)

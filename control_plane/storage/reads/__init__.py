@@ -118,6 +118,7 @@ from control_plane.storage.reads.server import (
     status_counts,
 )
 from control_plane.storage.reads.tasks import (
+    SecretUser,
     TaskFilter,
     find_deleted_task,
     find_task,
@@ -126,7 +127,7 @@ from control_plane.storage.reads.tasks import (
     sealed_secrets,
     secret_names,
     task,
-    tasks_with_secret,
+    users_of_secret,
 )
 from control_plane.storage.reads.templates import (
     TemplateFilter,
@@ -145,6 +146,7 @@ __all__ = [
     "Instance",
     "PageRequest",
     "RunFilter",
+    "SecretUser",
     "StatusCounts",
     "StoredLog",
     "StoredRequest",
@@ -256,7 +258,6 @@ __all__ = [
     "stopped_schedule",
     "stored_request",
     "task",
-    "tasks_with_secret",
     "template",
     "template_of_run",
     "template_version",
@@ -271,5 +272,6 @@ __all__ = [
     "unsealed_logs",
     "unsealed_of_runner",
     "usable_admin_tokens",
+    "users_of_secret",
     "waiting_runs_of_deleted_tasks",
 ]

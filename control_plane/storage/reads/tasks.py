@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Text, bindparam, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, bindparam, literal, or_, select
 
 from control_plane.domain.filters import EVERYTHING, Filter
 from control_plane.domain.ids import PrincipalId, ProjectId, TaskId
@@ -17,7 +17,7 @@ from control_plane.storage.filters import LAST, TASK_LEAVES, condition
 from control_plane.storage.paging import PageRequest, fetch_page
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.shapes import SECRET, TASK
-from control_plane.storage.tables import SECRETS, SPEC_SECRETS, TASKS
+from control_plane.storage.tables import SECRETS, SPEC_SECRETS, TASKS, TEMPLATES
 
 _TASKS: Final = select(*TASK.columns)
 _TASK: Final = Prepared(_TASKS.where(TASKS.c.id == bindparam("id")))
@@ -127,17 +127,36 @@ def list_secrets(connection: Connection, project_id: ProjectId, request: PageReq
     )
 
 
-def tasks_with_secret(connection: Connection, project_id: ProjectId, name: str, limit: int = 20) -> tuple[str, ...]:
-    """Names of the project's tasks whose spec, variables or notifications refer to the secret."""
-    in_spec = TASKS.c.spec_sha256.in_(select(SPEC_SECRETS.c.sha256).where(SPEC_SECRETS.c.name == name))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretUser:
+    """A definition that refers to a secret. `kind`: task or template."""
+
+    kind: str
+    name: str
+    owner: PrincipalId
+    is_public: bool
+
+
+def users_of_secret(
+    connection: Connection, project_id: ProjectId, name: str, limit: int = 1_000
+) -> tuple[SecretUser, ...]:
+    """The project's tasks (not deleted ones) and templates whose spec, variables or notifications refer to it."""
+    in_spec = select(SPEC_SECRETS.c.sha256).where(SPEC_SECRETS.c.name == name)
     written = f'"secret_ref":"{name}"'
-    in_variables = TASKS.c.variables.contains(written, autoescape=True)
-    in_notifications = TASKS.c.notifications.contains(written, autoescape=True)
-    somewhere = or_(in_spec, in_variables, in_notifications)
-    query = (
-        select(TASKS.c.name.cast(Text))
-        .where(TASKS.c.project_id == project_id, TASKS.c.deleted_at.is_(None), somewhere)
-        .order_by(TASKS.c.name)
-        .limit(limit)
-    )
-    return tuple(row[0] for row in connection.execute(query))
+    found: list[SecretUser] = []
+    for kind, table in (("task", TASKS), ("template", TEMPLATES)):
+        somewhere = or_(
+            table.c.spec_sha256.in_(in_spec),
+            table.c.variables.contains(written, autoescape=True),
+            table.c.notifications.contains(written, autoescape=True),
+        )
+        query = select(table.c.name, table.c.owner, table.c.is_public).where(
+            table.c.project_id == project_id, somewhere
+        )
+        if kind == "task":
+            query = query.where(table.c.deleted_at.is_(None))
+        found += [
+            SecretUser(kind=kind, name=row[0], owner=PrincipalId(row[1]), is_public=bool(row[2]))
+            for row in connection.execute(query.order_by(table.c.name).limit(limit))
+        ]
+    return tuple(found)

@@ -284,7 +284,7 @@ async def test_a_secret_that_has_gone_fails_the_start_and_fences_the_runner(worl
     of = replace(spec(max_attempts=5), env=(EnvVar(name="T", secret_ref="TOKEN"),))
     run = await world.submit(of)
     key = await world.offered(run, holder)
-    await secrets.delete(world.house, world.project_id, "TOKEN")
+    await secrets.delete(world.house, world.caller(), world.project_id, "TOKEN")
     await world.accept(key, holder)
     assert isinstance(world.last(), Fenced)
     failed = await world.stored(run.id)

@@ -171,9 +171,9 @@ async def test_a_secret_is_sealed_and_versioned(stage: Stage) -> None:
     assert stage.house.vault.open(project, "TOKEN", 2, sealed.sealed) == b"abcdefgh"
     assert b"abcdefgh" not in stage.house.database.path.read_bytes()
     assert b"abcdefgh" not in stage.house.database.path.with_name("banksman.db-wal").read_bytes()
-    await secrets.delete(stage.house, project, "TOKEN")
+    await secrets.delete(stage.house, stage.caller, project, "TOKEN")
     with pytest.raises(NotFound) as caught:
-        await secrets.delete(stage.house, project, "TOKEN")
+        await secrets.delete(stage.house, stage.caller, project, "TOKEN")
     assert caught.value.code is ErrorCode.SECRET_NOT_FOUND
     page = await stage.house.database.read(partial(reads.list_secrets, project_id=project, request=reads.PageRequest()))
     assert page.items == ()
