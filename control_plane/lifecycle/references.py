@@ -38,10 +38,9 @@ def places_in_spec(spec: RunSpec, path: str = "spec") -> Iterator[SecretPlace]:
 
 def places_in_definition(
     path: str,
-    *,
-    spec: RunSpec | None = None,
-    variables: tuple[Variable, ...] | None = None,
-    notifications: tuple[NotificationSettings, ...] | None = None,
+    spec: RunSpec | None,
+    variables: tuple[Variable, ...] | None,
+    notifications: tuple[NotificationSettings, ...] | None,
 ) -> tuple[SecretPlace, ...]:
     """Of a task or a template, or of what changes of one: None stays as it is."""
     found = [] if spec is None else [*places_in_spec(spec, f"{path}.spec")]
