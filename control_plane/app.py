@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TypeVar
 
 from control_plane import telemetry
@@ -40,6 +41,7 @@ from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
 from control_plane.domain.artifact import ArtifactLimits
+from control_plane.domain.extras import Extras
 from control_plane.lifecycle import clocks, housekeeping, principals, restores, tokens
 from control_plane.lifecycle.audit import Witness
 from control_plane.lifecycle.audit_chain import SIGN_EVERY_S, Chain
@@ -198,7 +200,7 @@ async def _build(settings: Settings, clock: Clock, database: Database) -> Rooms:
         store=store,
         scheduler=Scheduler(house, (*chores, sign)),
         courier=Courier(house, Senders(_rules(settings), f"banksman/{version('banksman')}")),
-        reporter=Reporter(house, partial(excerpt, store)),
+        reporter=Reporter(house, partial(excerpt, store), fonts_named=settings.report_fonts),
         purger=_purger(house, store, ingest, intake),
         desk=desk,
         gate=gate,
@@ -215,6 +217,7 @@ def _house(settings: Settings, clock: Clock, database: Database, watch: Watch, s
         vault=_keyed(lambda: FileVault.at(settings.state_path / SECRET_KEY)),
         timing=settings.timing(),
         post=sessions.post,
+        extras=Extras(pdf=find_spec("fpdf") is not None, channels=find_spec("apprise") is not None),
     )
 
 

@@ -70,6 +70,9 @@ class Settings:
     # Until the second attempt; later waits are multiples of it, for a day.
     notify_first_wait_s: float = 5.0
 
+    # Font files for PDF, with commas between them; empty: those that hosts usually have.
+    report_fonts: str = ""
+
     max_sessions: int = 10_000
     # Calls that watch, follow or wait and are open at a time, of one caller.
     max_streams_each: int = 200

@@ -13,6 +13,7 @@ from control_plane.domain.case import Case
 from control_plane.domain.clocks import Clocks
 from control_plane.domain.ends import Instant
 from control_plane.domain.errors import Aborted, ErrorCode, PermissionDenied
+from control_plane.domain.extras import Extras
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId
 from control_plane.domain.placement import Refusals
@@ -111,6 +112,7 @@ class House:
     vault: Vault
     timing: Timing = field(default_factory=Timing)
     post: Callable[[RunnerId, ToRunner], None] = _drop
+    extras: Extras = field(default_factory=Extras)
     clocks: Clocks = field(init=False)
     refusals: Refusals = field(init=False)
     turns: Turns = field(default_factory=Turns)

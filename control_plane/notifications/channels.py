@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
+from control_plane.domain.extras import NO_CHANNELS
 from control_plane.domain.notification import Outcome
 from control_plane.notifications.rules import Rules
 
 THREADS = 4
-MISSING = "this server has no support for other channels: install banksman[notify]"
 
 
 class Channels:
@@ -43,7 +43,7 @@ def _notify(url: str, title: str, text: str) -> Outcome:
     try:
         apprise: Any = importlib.import_module("apprise")
     except ImportError:
-        return Outcome(ok=False, error=MISSING)
+        return Outcome(ok=False, error=NO_CHANNELS)
     channel = apprise.Apprise()
     if not channel.add(url):
         return Outcome(ok=False, error="the secret holds no URL of a channel that is known")

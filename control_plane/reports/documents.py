@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from control_plane.reports.content import Content, Json
+from control_plane.reports.markdown import block, cell, code, inline, line
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -34,6 +34,7 @@ def words(content: Content) -> dict[str, object]:
         **content,
         "heading": heading(content),
         "facts": facts(content),
+        "progress_text": progress_text(content),
         "result_text": "" if result is None else json.dumps(result, ensure_ascii=False, indent=2),
     }
 
@@ -67,6 +68,14 @@ def facts(content: Content) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in found if value is not None and value != ""]
 
 
+def progress_text(content: Content) -> str:
+    """How far it came, in what, and what it said; empty: it told nothing."""
+    told = _part(content, "progress")
+    percent = told.get("percent")
+    parts = ("" if percent is None else f"{percent} %", told.get("stage"), told.get("note"))
+    return " ".join(str(part) for part in parts if part)
+
+
 def _part(content: Content, name: str) -> Content:
     found = content[name]
     return found if isinstance(found, dict) else {}
@@ -81,28 +90,5 @@ def _environment(html: bool) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"code": _code, "block": _block, "line": _line}
+    made.filters |= {"code": code, "cell": cell, "block": block, "words": inline, "line": line}
     return made
-
-
-def _ticks(text: str, least: int) -> str:
-    """More backticks in a row than the text has."""
-    return "`" * max(least, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-
-
-def _code(value: object) -> str:
-    """As code in a line, also in a table."""
-    text = " ".join(str(value).split("\n")).replace("|", "\\|").strip()
-    fence = _ticks(text, 1)
-    return f"{fence} {text} {fence}" if text else ""
-
-
-def _block(value: object) -> str:
-    text = str(value)
-    fence = _ticks(text, 3)
-    return f"{fence}text\n{text.rstrip(chr(10))}\n{fence}"
-
-
-def _line(value: object) -> str:
-    """As words of a line: nothing in it is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&-])", r"\\\1", " ".join(str(value).split()))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.report import LogExcerpt, Rendered, RunFacts
@@ -14,25 +16,27 @@ from control_plane.telemetry import logger
 
 log = logger("reports")
 
-FORMS = {
-    ReportFormat.JSON: as_json,
-    ReportFormat.MARKDOWN: as_markdown,
-    ReportFormat.HTML: as_html,
-    ReportFormat.PDF: as_pdf,
-}
-
 
 def rendered(
-    facts: RunFacts, logs: Mapping[AttemptKey, LogExcerpt], formats: Sequence[ReportFormat]
+    facts: RunFacts,
+    logs: Mapping[AttemptKey, LogExcerpt],
+    formats: Sequence[ReportFormat],
+    fonts: Sequence[Path] = (),
 ) -> tuple[Rendered, ...]:
-    """Blocks: call it in a thread."""
+    """`fonts` are those of PDF. Blocks: call it in a thread."""
     told = content(facts, logs)
-    return tuple(_one(facts, told, each) for each in formats)
+    forms: dict[ReportFormat, Callable[[Content], bytes]] = {
+        ReportFormat.JSON: as_json,
+        ReportFormat.MARKDOWN: as_markdown,
+        ReportFormat.HTML: as_html,
+        ReportFormat.PDF: partial(as_pdf, fonts=fonts),
+    }
+    return tuple(_one(facts, told, each, forms[each]) for each in formats)
 
 
-def _one(facts: RunFacts, told: Content, form: ReportFormat) -> Rendered:
+def _one(facts: RunFacts, told: Content, form: ReportFormat, make: Callable[[Content], bytes]) -> Rendered:
     try:
-        return Rendered(format=form, body=FORMS[form](told))
+        return Rendered(format=form, body=make(told))
     except NoPaper as error:
         return Rendered(format=form, error=str(error))
     except Exception as error:

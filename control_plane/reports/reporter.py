@@ -12,6 +12,7 @@ from control_plane.domain.report import LOG_HEAD_BYTES, LOG_TAIL_BYTES, LOGS_SHO
 from control_plane.domain.task import ReportFormat
 from control_plane.lifecycle import reporting
 from control_plane.lifecycle.house import House
+from control_plane.reports.fonts import of_this_host
 from control_plane.telemetry import logger
 
 log = logger("reports")
@@ -29,8 +30,9 @@ ReadLog = Callable[[AttemptKey, int, int], LogExcerpt]
 class Reporter:
     """Runs wait for it one after the other; none of its work is done on the event loop's thread."""
 
-    def __init__(self, house: House, read_log: ReadLog, longest_s: float = LONGEST_S) -> None:
+    def __init__(self, house: House, read_log: ReadLog, longest_s: float = LONGEST_S, *, fonts_named: str = "") -> None:
         self._house, self._read_log, self._longest_s = house, read_log, longest_s
+        self._fonts_named = fonts_named
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="report")
 
     async def run(self) -> None:
@@ -75,7 +77,9 @@ class Reporter:
         assigned = [each for each in facts.attempts if each.assigned_at is not None][-LOGS_SHOWN:]
         try:
             logs = {each.key: self._read_log(each.key, LOG_HEAD_BYTES, LOG_TAIL_BYTES) for each in assigned}
-            return rendered(facts, logs, formats)
+            # Looked for each time: whoever installs a font need not start the server again.
+            fonts = of_this_host(self._fonts_named) if ReportFormat.PDF in formats else ()
+            return rendered(facts, logs, formats, fonts)
         except (OSError, ValueError, TypeError, KeyError) as error:
             log.exception("a report could not be made", run=facts.run.id)
             return _failed(formats, f"an internal error ({type(error).__name__})")

@@ -14,7 +14,7 @@ from control_plane.domain.principal import Caller, Principal, PrincipalKind
 from control_plane.domain.project import Project
 from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import Command, RunSpec, Step
-from control_plane.lifecycle import housekeeping, projects
+from control_plane.lifecycle import housekeeping, projects, secrets
 from control_plane.lifecycle.house import House
 from control_plane.storage.database import Database
 from control_plane.watch import Watch
@@ -45,6 +45,12 @@ class Stage:
     caller: Caller
     default: Project
     said: list[tuple[RunnerId, ToRunner]] = field(default_factory=list)
+
+    async def keep(self, *names: str) -> None:
+        """Secrets with these names."""
+        for name in names:
+            value = secrets.NewValue(project_id=self.default.id, name=name, value=b"a long enough value")
+            await secrets.put(self.house, self.caller, value)
 
     def asking(self, request_id: str) -> Caller:
         return replace(self.caller, request_id=request_id)

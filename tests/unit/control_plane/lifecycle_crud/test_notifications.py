@@ -31,9 +31,7 @@ CHANNEL = NotificationSettings(events=(NotificationEvent.CREATED, NotificationEv
 
 
 async def task(stage: Stage, *settings: NotificationSettings, **fields: Any) -> Task:
-    for name in {each.secret_ref for each in settings if each.secret_ref}:
-        value = secrets.NewValue(project_id=stage.default.id, name=name, value=b"a long enough value")
-        await secrets.put(stage.house, stage.caller, value)
+    await stage.keep(*{each.secret_ref for each in settings if each.secret_ref})
     new = tasks.NewTask(project_id=stage.default.id, name="told", spec=SPEC, notifications=settings, **fields)
     return await tasks.create(stage.house, stage.caller, new)
 
@@ -167,6 +165,7 @@ async def test_a_schedule_that_pauses_itself_is_told(stage: Stage) -> None:
     told_of = NotificationSettings(events=(NotificationEvent.SCHEDULE_PAUSED,), secret_ref="CHANNEL")
     spec, draft = replace(SPEC, queue_timeout_s=1.0), replace(MINUTELY, task="told", pause_after_failures=1)
     new = tasks.NewTask(project_id=stage.default.id, name="told", spec=spec, notifications=(told_of,))
+    await stage.keep("CHANNEL")
     await tasks.create(stage.house, stage.caller, new)
     schedule = await schedules.create(stage.house, stage.caller, stage.default.id, draft)
     assert await fire_due(stage, schedule) is not None
