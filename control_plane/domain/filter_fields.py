@@ -10,6 +10,7 @@ from control_plane.domain.run import RunState, TriggerType
 RUN_FIELDS: Final[Mapping[str, Field]] = {
     "state": Field(kind=Kind.WORD, words=tuple(RunState)),
     "task": Field(kind=Kind.NAMED),
+    "template": Field(kind=Kind.NAMED),
     "tag": Field(kind=Kind.SET),
     "label": Field(kind=Kind.MAP),
     "runner": Field(kind=Kind.NAMED),
@@ -25,6 +26,7 @@ TASK_FIELDS: Final[Mapping[str, Field]] = {
     "owner": Field(kind=Kind.NAMED),
     "active": Field(kind=Kind.FLAG),
     "public": Field(kind=Kind.FLAG),
+    "template": Field(kind=Kind.NAMED),
     "scheduled": Field(kind=Kind.FLAG),
     "created_at": Field(kind=Kind.TIME),
     "updated_at": Field(kind=Kind.TIME),

@@ -43,11 +43,16 @@ def condition(found: Filter, leaves: Mapping[str, Leaf]) -> Condition:
             return or_(false(), *(condition(part, leaves) for part in found.parts))
 
 
+def aside(column: Column[str]) -> ColumnElement[str]:
+    """The same text, but no index is looked for: what a list is walked by is chosen elsewhere."""
+    return column.concat("")
+
+
 def _negated(comparison: Comparison, equal: Condition) -> Condition:
     return not_(equal) if comparison.operator is Operator.NOT_EQUAL else equal
 
 
-def _text(column: Column[Any]) -> Leaf:
+def _text(column: ColumnElement[str]) -> Leaf:
     def leaf(comparison: Comparison) -> Condition:
         value = comparison.value
         if comparison.prefix:
@@ -99,7 +104,18 @@ def _marks(marks: Table, owner: Column[Any], of: Column[Any]) -> Leaf:
     return leaf
 
 
-def _principal(column: Column[Any]) -> Leaf:
+def _run_marks(comparison: Comparison) -> Condition:
+    """As `_marks`, asked of each run that is looked at: a tag may be on a million runs."""
+    mark = RUN_MARKS.alias("mark")
+    marked = exists().where(mark.c.run_id == RUNS.c.id).correlate(RUNS)
+    if comparison.field == "label" and not comparison.key:
+        found = marked.where(mark.c.key == comparison.value, mark.c.key != "")
+    else:
+        found = marked.where(mark.c.key == comparison.key, mark.c.value == comparison.value)
+    return _negated(comparison, found)
+
+
+def _principal(column: ColumnElement[str]) -> Leaf:
     def leaf(comparison: Comparison) -> Condition:
         named = select(PRINCIPALS.c.id).where(PRINCIPALS.c.name == comparison.value)
         return _negated(comparison, or_(column == comparison.value, column.in_(named)))
@@ -122,27 +138,41 @@ def _resource(comparison: Comparison) -> Condition:
 
 
 def _task_of_run(comparison: Comparison) -> Condition:
-    by_id = and_(RUNS.c.task_id.is_not(None), RUNS.c.task_id == comparison.value)
-    return _negated(comparison, or_(by_id, and_(RUNS.c.task_id.is_not(None), RUNS.c.task_name == comparison.value)))
+    found = or_(aside(RUNS.c.task_id) == comparison.value, aside(RUNS.c.task_name) == comparison.value)
+    return _negated(comparison, and_(RUNS.c.task_id.is_not(None), found))
+
+
+def _template_of(table: Table) -> Leaf:
+    """By id, or by the name that it had then: it may be gone."""
+
+    def leaf(comparison: Comparison) -> Condition:
+        template_id, name = aside(table.c.template_id), aside(table.c.template_name)
+        found = or_(template_id == comparison.value, name == comparison.value)
+        return _negated(comparison, and_(table.c.template_id.is_not(None), found))
+
+    return leaf
 
 
 def _runner_of_run(comparison: Comparison) -> Condition:
     """Any of its attempts."""
     named = select(RUNNERS.c.id).where(or_(RUNNERS.c.id == comparison.value, RUNNERS.c.name == comparison.value))
-    tried = exists().where(ATTEMPTS.c.run_id == RUNS.c.id, ATTEMPTS.c.runner_id.in_(named))
-    return _negated(comparison, tried)
+    tried = ATTEMPTS.alias("tried")
+    found = exists().where(tried.c.run_id == RUNS.c.id, aside(tried.c.runner_id).in_(named)).correlate(RUNS)
+    return _negated(comparison, found)
 
 
+# Asked of one run: none of these makes a database look for an index.
 RUN_LEAVES: Final[Mapping[str, Leaf]] = {
-    "state": _text(RUNS.c.state),
+    "state": _text(aside(RUNS.c.state)),
     "task": _task_of_run,
-    "tag": _marks(RUN_MARKS, RUN_MARKS.c.run_id, RUNS.c.id),
-    "label": _marks(RUN_MARKS, RUN_MARKS.c.run_id, RUNS.c.id),
+    "template": _template_of(RUNS),
+    "tag": _run_marks,
+    "label": _run_marks,
     "runner": _runner_of_run,
-    "creator": _principal(RUNS.c.created_by),
-    "trigger": _text(RUNS.c.trigger_type),
+    "creator": _principal(aside(RUNS.c.created_by)),
+    "trigger": _text(aside(RUNS.c.trigger_type)),
     "created_at": _time(RUNS.c.created_at),
-    "reason": _text(RUNS.c.reason),
+    "reason": _text(aside(RUNS.c.reason)),
 }
 TASK_LEAVES: Final[Mapping[str, Leaf]] = {
     "name": _text(TASKS.c.name),
@@ -151,6 +181,7 @@ TASK_LEAVES: Final[Mapping[str, Leaf]] = {
     "owner": _principal(TASKS.c.owner),
     "active": _flag(TASKS.c.active == true()),
     "public": _flag(TASKS.c.is_public == true()),
+    "template": _template_of(TASKS),
     "scheduled": _flag(exists().where(SCHEDULES.c.task_id == TASKS.c.id)),
     "created_at": _time(TASKS.c.created_at),
     "updated_at": _time(TASKS.c.updated_at),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from control_plane.domain.filter_fields import RUN_FIELDS, TASK_FIELDS
 from control_plane.domain.filters import All, Comparison, Field, Filter, Kind, Not, Operator, Some, parse_filter
-from control_plane.domain.ids import PrincipalId
+from control_plane.domain.ids import PrincipalId, TemplateId
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import Run, RunOptions, RunState, TriggerType
 from control_plane.domain.task import Task
@@ -33,6 +33,13 @@ KEYS = ("team", "a/b", "x.y-z")
 TIMES = tuple(later(seconds) for seconds in (-60, 0, 1, 90))
 OTHER_ID = PrincipalId("0190aaaa-0000-7000-8000-00000000000f")
 MOST = PageRequest(page_size=1000)
+
+
+def made_of(number: int) -> dict[str, Any]:
+    """The template that a task or run was made of, if it was."""
+    if number % 3:
+        return {}
+    return {"template_id": TemplateId(f"t{number % 2}"), "template_name": NAMES[number % 2], "template_version": 1}
 
 
 class Stock:
@@ -59,6 +66,7 @@ class Stock:
                 owner=(USER_ID, OTHER_ID)[number % 2],
                 active=number % 3 != 0,
                 is_public=number % 2 == 0,
+                **made_of(number),
                 created_at=TIMES[number % 4],
             )
             writes.insert_task(conn, task)
@@ -84,6 +92,7 @@ class Stock:
             trigger_type=list(TriggerType)[number % 3],
             created_by=(USER_ID, OTHER_ID)[number % 2],
             created_at=TIMES[number % 4],
+            **made_of(number),
         )
         writes.insert_run(conn, run)
         self.runs.append(run)
@@ -96,6 +105,7 @@ class Stock:
         return {
             "state": str(run.state),
             "task": {run.task_id, run.task_name} if run.task_id else set(),
+            "template": {run.template_id, run.template_name} if run.template_id else set(),
             "tag": set(run.tags),
             "label": dict(run.options.labels),
             "runner": self.runners[run.id],
@@ -113,6 +123,7 @@ class Stock:
             "owner": {task.owner, self.people[task.owner]},
             "active": task.active,
             "public": task.is_public,
+            "template": {task.template_id, task.template_name} if task.template_id else set(),
             "scheduled": task.id in self.scheduled,
             "created_at": task.created_at,
             "updated_at": task.updated_at,
@@ -202,7 +213,7 @@ def leaves(fields: dict[str, Field], words: tuple[str, ...]) -> st.SearchStrateg
 
 
 def texts(fields: dict[str, Field]) -> st.SearchStrategy[str]:
-    words = (*NAMES, "ada", "bob", "one", "two", USER_ID, "nobody")
+    words = (*NAMES, "ada", "bob", "one", "two", "t0", USER_ID, "nobody")
     return st.recursive(
         leaves(fields, words),
         lambda inner: st.one_of(
