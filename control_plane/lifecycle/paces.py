@@ -24,6 +24,8 @@ async def keep_pace(house: House) -> int:
     hour have fired, and none fires twice: from now on it counts from a microsecond later. Rules that name local times
     (cron, once) stay silent, as those times have had their firing. How many were moved.
     """
+    if not await house.database.read(partial(reads.schedules_far_ahead, now=house.clock.now(), limit=1)):
+        return 0
     moved = 0
     while part := await house.database.write(partial(_move_some, house), name="schedules.keep_pace"):
         moved += part

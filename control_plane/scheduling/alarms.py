@@ -6,7 +6,7 @@ the tables. Its timers follow wall time, so after a step of the clock everything
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -16,6 +16,8 @@ from apscheduler.triggers.interval import IntervalTrigger
 Ring = Callable[[str], None]
 
 TURN = 200
+# An interval that rings this much later than it should is no sign of anything.
+SLACK_S = 1.0
 _EVERY = "every:"
 
 
@@ -34,6 +36,10 @@ class AlarmClock(Protocol):
 
     def every(self, name: str, seconds: float) -> None:
         """Ring from now on at this interval."""
+        ...
+
+    def is_astray(self, now: datetime) -> bool:
+        """Whether an interval would be silent for longer than it is: the wall clock was set, and was set back since."""
         ...
 
     def reset(self) -> None:
@@ -77,6 +83,15 @@ class Alarms:
         self._intervals[name] = seconds
         trigger = IntervalTrigger(seconds=seconds, timezone=UTC)
         self._scheduler.add_job(self._each, trigger, args=(name,), id=_EVERY + name, replace_existing=True)
+
+    def is_astray(self, now: datetime) -> bool:
+        return any(
+            self._is_far(name, now + timedelta(seconds=every_s + SLACK_S)) for name, every_s in self._intervals.items()
+        )
+
+    def _is_far(self, name: str, latest: datetime) -> bool:
+        job = self._scheduler.get_job(_EVERY + name)
+        return job is None or job.next_run_time > latest
 
     def reset(self) -> None:
         self._scheduler.remove_all_jobs()

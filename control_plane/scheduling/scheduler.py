@@ -43,6 +43,8 @@ class SchedulerSettings:
     most_armed: int = 10_000
     fires_at_once: int = 64
     retry_s: float = 1.0
+    # How often alarms are looked at that a clock, set and set back unnoticed, may have led astray.
+    guard_s: float = 5.0
 
 
 class Scheduler:
@@ -65,7 +67,7 @@ class Scheduler:
         self._due: dict[str, datetime] = {}
         self._fire = asyncio.Event()
         self._arm = asyncio.Event()
-        # At the start too: the clock may have been set while nobody was there to notice.
+        # At the start too, and each time the horizon rings: the clock may have been set while nobody noticed.
         self._stepped = True
         self._chore_due = {chore.name: asyncio.Event() for chore in chores}
 
@@ -77,6 +79,7 @@ class Scheduler:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_changes(), name="schedule-changes")
                 group.create_task(self._fire_loop(), name="schedule-firings")
+                group.create_task(self._guard(), name="schedule-guard")
                 for chore in self._chores.values():
                     self._alarms.every(chore.name, chore.every_s)
                     group.create_task(self._chore_loop(chore), name=f"chore-{chore.name}")
@@ -91,6 +94,14 @@ class Scheduler:
         self._armed = {}
         self._stepped = True
         self._arm.set()
+
+    async def _guard(self) -> None:
+        """By monotonic time: a clock that was set and set back between two looks at it is known by what it leaves."""
+        while True:
+            await asyncio.sleep(self._settings.guard_s)
+            if self._alarms.is_astray(self._house.clock.now()):
+                log.warning("the wall clock was set, and set back")
+                await self.rearm(0.0)
 
     # -- arming -------------------------------------------------------------------------------------------------------
 
@@ -138,6 +149,7 @@ class Scheduler:
 
     def _rang_every(self, name: str) -> None:
         if name == HORIZON:
+            self._stepped = True
             self._arm.set()
         else:
             self._chore_due[name].set()

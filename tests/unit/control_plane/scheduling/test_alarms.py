@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import pytest
+from apscheduler.schedulers import base
+from apscheduler.triggers import interval
 
 from control_plane.clock import SystemClock
 from control_plane.scheduling.alarms import Alarms
@@ -78,6 +80,30 @@ async def test_intervals_ring_again_and_again_also_after_a_reset(bell: Bell) -> 
     await bell.until("every chore", 2)
     await bell.alarms.arm({"far": SystemClock().now() - timedelta(hours=1)})
     await bell.until("far")
+
+
+async def test_an_interval_that_was_led_astray_is_known_and_rings_again(
+    bell: Bell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ahead = timedelta()
+
+    class Stepped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + ahead
+
+    for module in (base, interval):
+        monkeypatch.setattr(module, "datetime", Stepped)
+    bell.alarms.every("chore", 0.01)
+    await bell.until("every chore", 2)
+    assert not bell.alarms.is_astray(SystemClock().now())
+    ahead = timedelta(hours=1)
+    await bell.until("every chore", bell.rung.count("every chore") + 2)
+    ahead = timedelta()
+    assert bell.alarms.is_astray(SystemClock().now())
+    bell.alarms.reset()
+    assert not bell.alarms.is_astray(SystemClock().now())
+    await bell.until("every chore", bell.rung.count("every chore") + 2)
 
 
 async def test_ten_thousand_can_be_armed(bell: Bell) -> None:

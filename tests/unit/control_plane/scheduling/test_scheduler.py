@@ -28,6 +28,7 @@ class HandAlarms:
         self.armed: dict[str, datetime] = {}
         self.intervals: dict[str, float] = {}
         self.resets = 0
+        self.astray = False
         self.running = False
         self._changed = asyncio.Event()
         self._ring_at: Ring | None = None
@@ -49,9 +50,13 @@ class HandAlarms:
         self.intervals[name] = seconds
         self._changed.set()
 
+    def is_astray(self, now: datetime) -> bool:
+        return self.astray
+
     def reset(self) -> None:
         self.resets += 1
         self.armed = {}
+        self.astray = False
 
     def ring(self, name: str) -> None:
         del self.armed[name]
@@ -222,6 +227,27 @@ async def test_a_step_of_the_wall_clock_back_fires_nothing_twice(stage: Stage) -
         stage.world.clock.advance(11.0)
         await stage.fire(made)
     assert [run.scheduled_time for run in await stage.runs()] == [anew, made.created_at + timedelta(seconds=20)]
+
+
+async def test_a_step_forward_and_back_that_nobody_noticed_is_made_good(stage: Stage) -> None:
+    made = await stage.schedule(name="s", every_s=20.0, overlap=OverlapPolicy.ALLOW)
+    stage.settings = SchedulerSettings(guard_s=0.01)
+    async with stage.running():
+        await stage.alarms.until(lambda armed: made.id in armed)
+        stage.world.clock.step_wall(3_600.0)
+        await stage.fire(made)
+        stage.world.clock.step_wall(-3_600.0)
+        latest = stage.world.clock.now() + timedelta(seconds=21)
+        stage.alarms.astray = True
+        await stage.alarms.until(lambda armed: made.id in armed and armed[made.id] <= latest)
+        assert stage.alarms.resets == 1
+        stage.world.clock.step_wall(3_600.0)
+        await stage.fire(made)
+        stage.world.clock.step_wall(-3_600.0)
+        # No alarm of ours was astray: the schedule's own instant is looked at whenever the horizon rings.
+        stage.alarms.ring_every("horizon")
+        await stage.alarms.until(lambda armed: made.id in armed and armed[made.id] <= latest)
+        assert stage.alarms.resets == 1
 
 
 async def test_the_next_instant_of_an_interval_is_not_far_away_after_a_start(stage: Stage) -> None:
