@@ -171,7 +171,7 @@ class Product:
     async def submit(self, argv: Sequence[str], *, secrets: int = 0) -> str:
         wanted = ((f"BENCH_{number}", f"BENCH_{number}") for number in range(secrets))
         made = spec(command(argv), env=env(secrets=wanted)) if secrets else spec(argv)
-        return (await self.stubs.runs.CreateRun(run_pb2.CreateRunRequest(spec=made))).id
+        return str((await self.stubs.runs.CreateRun(run_pb2.CreateRunRequest(spec=made))).id)
 
     async def wait(self, run: str, *, settled: bool = True) -> int:
         wanted = run_pb2.WAIT_FOR_SETTLED if settled else run_pb2.WAIT_FOR_FINISHED

@@ -23,7 +23,7 @@ def test_the_measurements_fit_their_time() -> None:
 
 async def test_each_figure_is_measured_on_both_systems(tmp_path: pathlib.Path) -> None:
     known = load()
-    measurements = [known["dispatch"], known["runs 8"], known["cancel"]]
+    measurements = [known["dispatch"], known["runs"], known["cancel"]]
     found = [row async for outcome in conduct(measurements, Effort.TINY, tmp_path) for row in rows(outcome)]
     assert [row.name for row in found] == [figure.name for one in measurements for figure in one.figures]
     assert not [row for row in found if row.verdict is Verdict.NOT_MEASURED]

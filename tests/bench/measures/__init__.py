@@ -9,8 +9,11 @@ from tests.bench.registry import REGISTERED, Measurement
 
 MODULES = (
     "dispatch",
-    "throughput",
     "cancels",
+    "logs",
+    "throughput",
+    "watchers",
+    "reads",
 )
 
 

@@ -9,8 +9,6 @@ import shutil
 import sys
 import time
 
-from tests.bench.machine import LINE_PRINTER
-
 PYTHON = (sys.executable, "-I", "-S", "-c")
 BASH = shutil.which("bash")
 
@@ -59,6 +57,10 @@ class Stamps:
             if not os.read(self._fd, 65_536):
                 return now
 
+    def open_gate(self) -> None:
+        """Let a child go on that waits for a line; only with `hold`."""
+        os.write(self._fd, b"\n")
+
     def close(self) -> None:
         os.close(self._fd)
         self.path.unlink()
@@ -89,6 +91,48 @@ def obeying(path: pathlib.Path) -> list[str]:
     return [*PYTHON, code, str(path)]
 
 
-def printing(size: int) -> list[str]:
-    """A child that prints size bytes of 100-byte lines as fast as it can."""
-    return [*PYTHON, LINE_PRINTER, str(size)]
+# argv: bytes to print, bytes a second (0: as many as go). Lines of 100 bytes as programs write them; where the first
+# of the bench's secrets is given, one line in 600 holds it.
+PRINTER = """
+import os, sys, time
+size, speed = int(sys.argv[1]), int(sys.argv[2])
+text = "2026-11-21T12:%02d:%02d.%03dZ INFO step=compile file=src/unit_%04d/part_%04d.c cache=miss took=0.%03ds ok"
+lines = [(text % (n % 60, n % 59, n, n, n * 7 % 997, n * 3)).encode().ljust(99, b".")[:99] + b"\\n" for n in range(600)]
+secret = os.environ.get("BENCH_0", "").encode()
+if secret:
+    lines[300] = (b"using " + secret + b" ").ljust(99, b".")[:99] + b"\\n"
+block = b"".join(lines)
+begin, left = time.monotonic(), size
+while left:
+    if speed:
+        ahead = (size - left) / speed - (time.monotonic() - begin)
+        if ahead > 0:
+            time.sleep(ahead)
+    piece = block[:left]
+    while piece:
+        written = os.write(1, piece)
+        piece, left = piece[written:], left - written
+"""
+
+# argv: how many, seconds between, gate. Lines that begin with the wall clock: one at once, the others from when a line
+# comes through the gate.
+TICKER = """
+import os, sys, time
+os.write(1, b"%.6f first\\n" % time.time())
+with open(sys.argv[3], "rb", 0) as gate:
+    gate.readline()
+begin = time.monotonic()
+for n in range(int(sys.argv[1])):
+    time.sleep(max(0.0, begin + n * float(sys.argv[2]) - time.monotonic()))
+    os.write(1, b"%.6f tick\\n" % time.time())
+"""
+
+
+def printing(size: int, *, bytes_per_s: int = 0) -> list[str]:
+    """A child that prints size bytes of 100-byte lines, as fast as it can or so many a second."""
+    return [*PYTHON, PRINTER, str(size), str(bytes_per_s)]
+
+
+def ticking(times: int, period_s: float, gate: pathlib.Path) -> list[str]:
+    """A child that prints the wall clock once, and so many times from when the gate was opened."""
+    return [*PYTHON, TICKER, str(times), str(period_s), str(gate)]
