@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
-    ColumnElement,
     Connection,
     Select,
     and_,
@@ -18,7 +17,6 @@ from sqlalchemy import (
     or_,
     select,
     text,
-    union_all,
 )
 
 from control_plane.domain.attempt import Attempt, AttemptState
@@ -29,10 +27,13 @@ from control_plane.domain.ids import AttemptKey, PrincipalId, ProjectId, RunId, 
 from control_plane.domain.pages import Page
 from control_plane.domain.run import Run, RunState
 from control_plane.storage.filters import RUN_LEAVES, condition
-from control_plane.storage.paging import PageRequest, fetch_page, open_key
+from control_plane.storage.paging import PageRequest, fetch_page
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.reads.firings import NOT_ITS_TURN
-from control_plane.storage.rows import AnyRow, at_or_none, from_us, json_text, reader_of, to_us
+from control_plane.storage.reads.run_lists import RunFilter as RunFilter
+from control_plane.storage.reads.run_lists import list_runs as list_runs
+from control_plane.storage.reads.run_lists import visible_run
+from control_plane.storage.rows import AnyRow, at_or_none, from_us, reader_of, to_us
 from control_plane.storage.shapes import ATTEMPT, RUN, RUN_EVENT
 from control_plane.storage.tables import ATTEMPTS, RUN_EVENTS, RUN_SECRETS, RUNNERS, RUNS, SPECS, TASKS
 from control_plane.storage.tables.runs import ACTIVE_RUN, LIVE_ATTEMPT, QUEUED_RUN
@@ -95,19 +96,6 @@ _EVENTS: Final = select(*RUN_EVENT.columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFilter:
-    """Which runs of a project a list shows; empty and None mean all."""
-
-    states: tuple[RunState, ...] = ()
-    task_id: TaskId | None = None
-    schedule_id: ScheduleId | None = None
-    created_after: datetime | None = None
-    matching: Filter = EVERYTHING
-    # None: whoever asks sees all; else that principal's own, and those of tasks that it sees.
-    visible_to: PrincipalId | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EventFilter:
     """Whose change rows a watch wants: one run's, else one task's, else a project's."""
 
@@ -156,70 +144,6 @@ def run_secrets(connection: Connection, run_id: RunId) -> dict[str, bytes]:
     """The sealed values of sensitive variables that came with a run; none once it has settled."""
     query = select(RUN_SECRETS.c.name, RUN_SECRETS.c.sealed).where(RUN_SECRETS.c.run_id == run_id)
     return {row[0]: bytes(row[1]) for row in connection.execute(query)}
-
-
-def list_runs(connection: Connection, project_id: ProjectId, wanted: RunFilter, request: PageRequest) -> Page[Run]:
-    """Newest first, without specs and attempts."""
-    scope = (
-        "runs",
-        project_id,
-        sorted(wanted.states),
-        wanted.task_id,
-        wanted.schedule_id,
-        None if wanted.created_after is None else to_us(wanted.created_after),
-        *(() if wanted.matching == EVERYTHING else (repr(wanted.matching),)),
-    )
-    query = _RUNS.where(RUNS.c.project_id == project_id, RUNS.c.hidden_at.is_(None))
-    if wanted.matching != EVERYTHING:
-        query = query.where(condition(wanted.matching, RUN_LEAVES))
-    if wanted.visible_to is not None:
-        query = query.where(_visible(wanted.visible_to))
-    if wanted.task_id is not None:
-        query = query.where(RUNS.c.task_id == wanted.task_id)
-    if wanted.schedule_id is not None:
-        query = query.where(RUNS.c.schedule_id == wanted.schedule_id)
-    if wanted.created_after is not None:
-        query = query.where(
-            RUNS.c.created_at > to_us(wanted.created_after), RUNS.c.id >= _id_before(wanted.created_after)
-        )
-    if len(wanted.states) == 1:
-        query = query.where(RUNS.c.state == str(wanted.states[0]))
-    elif wanted.states:
-        query = _in_states(query, sorted(set(wanted.states)), json_text(scope), request)
-    return fetch_page(
-        connection,
-        query=query,
-        key=RUNS.c.id,
-        key_of=lambda item: item.id,
-        build=RUN.entity,
-        request=request,
-        scope=scope,
-        newest_first=True,
-    )
-
-
-def _visible(principal_id: PrincipalId) -> ColumnElement[bool]:
-    """By the task's key for each row that is looked at, so that nobody's many tasks make a list slow."""
-    seen = exists().where(TASKS.c.id == RUNS.c.task_id, or_(TASKS.c.is_public, TASKS.c.owner == principal_id))
-    return or_(RUNS.c.task_id.is_(None), RUNS.c.created_by == principal_id, seen)
-
-
-def _in_states(query: Select[Any], states: list[RunState], scope: str, request: PageRequest) -> Select[Any]:
-    """The newest rows of each state by the state's index, instead of all of them sorted."""
-    if request.include_total_size:
-        return query.where(RUNS.c.state.in_([str(state) for state in states]))
-    ids = query.with_only_columns(RUNS.c.id).order_by(RUNS.c.id.desc()).limit(request.size() + 1)
-    if request.page_token:
-        ids = ids.where(RUNS.c.id < open_key(scope, request.page_token))
-    newest = union_all(*(select(ids.where(RUNS.c.state == str(state)).subquery().c.id) for state in states))
-    return query.where(RUNS.c.id.in_(newest))
-
-
-def _id_before(at: datetime) -> str:
-    """A bound below the ids (UUIDv7) of everything created after `at`, with a minute of slack for clock steps."""
-    milliseconds = max(0, to_us(at - timedelta(minutes=1)) // 1000)
-    digits = f"{milliseconds:012x}"
-    return f"{digits[:8]}-{digits[8:]}"
 
 
 def queued_runs(connection: Connection, now: datetime, limit: int, lane: str = "") -> tuple[Waiting, ...]:
@@ -279,7 +203,7 @@ def active_runs_matching(
         RUNS.c.project_id == project_id, text(f"runs.{ACTIVE_RUN}"), condition(matching, RUN_LEAVES)
     )
     if visible_to is not None:
-        query = query.where(_visible(visible_to))
+        query = query.where(visible_run(visible_to))
     return _ids(connection, query.limit(limit))
 
 

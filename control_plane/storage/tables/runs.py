@@ -142,6 +142,15 @@ partial_("ix_runs_project_state", RUNS.c.project_id, RUNS.c.state, RUNS.c.id, wh
 partial_("ix_runs_created_by", RUNS.c.created_by, RUNS.c.id, where=VISIBLE_RUN)
 # Every index costs each run something: those that few runs need leave the others out.
 partial_("ix_runs_task", RUNS.c.task_id, RUNS.c.id, where=f"task_id IS NOT NULL AND {VISIBLE_RUN}")
+OF_A_TASK: Final = f"task_id IS NOT NULL AND {VISIBLE_RUN}"
+partial_("ix_runs_task_name", RUNS.c.project_id, RUNS.c.task_name, RUNS.c.id, where=OF_A_TASK)
+OF_A_TEMPLATE: Final = f"template_id IS NOT NULL AND {VISIBLE_RUN}"
+partial_("ix_runs_template", RUNS.c.template_id, RUNS.c.id, where=OF_A_TEMPLATE)
+partial_("ix_runs_template_name", RUNS.c.project_id, RUNS.c.template_name, RUNS.c.id, where=OF_A_TEMPLATE)
+partial_("ix_runs_trigger", RUNS.c.project_id, RUNS.c.trigger_type, RUNS.c.id, where=VISIBLE_RUN)
+# The usual reason is nothing that has to be looked for.
+ODD_REASON: Final = f"reason IS NOT NULL AND reason <> 'EXIT_ZERO' AND {VISIBLE_RUN}"
+partial_("ix_runs_reason", RUNS.c.project_id, RUNS.c.reason, RUNS.c.id, where=ODD_REASON)
 HIDDEN_RUN: Final = "hidden_at IS NOT NULL AND purged_at IS NULL"
 partial_("ix_runs_hidden", RUNS.c.hidden_at, RUNS.c.id, where=HIDDEN_RUN)
 PURGED_RUN: Final = "purged_at IS NOT NULL"
@@ -165,6 +174,9 @@ RUN_MARKS: Final = Table(
     Column("value", Text, primary_key=True),
 )
 Index("ix_run_marks_key_value", RUN_MARKS.c.key, RUN_MARKS.c.value, RUN_MARKS.c.run_id)
+# Who has a label, whatever its value.
+A_LABEL: Final = "key <> ''"
+partial_("ix_run_marks_label", RUN_MARKS.c.key, RUN_MARKS.c.run_id, where=A_LABEL)
 TASK_MARKS: Final = Table(
     "task_marks",
     METADATA,
@@ -236,6 +248,10 @@ ATTEMPTS: Final = Table(
     text_("workspace_path"),
     when_("workspace_kept_until"),
 )
+# Always true: only a query that says so is given this index, so that nobody who wants the few live attempts of a
+# runner walks through all that it ever had.
+ANY_ATTEMPT: Final = "run_id <> ''"
+partial_("ix_attempts_runner", ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, where=ANY_ATTEMPT)
 LIVE_ATTEMPT: Final = "state IN ('OFFERED', 'STARTING', 'RUNNING', 'STOPPING')"
 UNSEALED_ATTEMPT: Final = "assigned_at IS NOT NULL AND log_sealed_at IS NULL"
 AWAITED_ARTIFACTS: Final = "artifacts_due_at IS NOT NULL"
