@@ -69,6 +69,8 @@ def main() -> int:
     parser.add_argument("--out", type=pathlib.Path, default=REPOSITORY / "build" / "faults.json", metavar="FILE")
     parser.add_argument("--minutes", type=float, default=40.0, help="interrupt it after this time (default 40)")
     options, rest = parser.parse_known_args()
+    # A shell's background process starts with interrupts ignored, and so would pytest: the time limit needs them.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     kept = options.out.absolute().with_suffix(".histories")
     kept.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "BANKSMAN_FIGURES": str(options.out.absolute())}
