@@ -5,6 +5,7 @@ from __future__ import annotations
 _COMMITTED = (
     "submit", "offer", "accept", "started", "step", "stop_status", "exit", "held", "log_batch", "firing", "cancel",
     "retry", "release", "lost", "alarm", "due", "withdraw", "enrol", "disconnect", "delete", "purge",
+    "reports_made", "artifacts_begin", "artifacts_complete", "artifacts_finish", "audit_sign",
 )  # fmt: skip
 _SENT = (
     "submit", "offer", "accept", "started", "exit", "log_batch", "firing", "cancel", "retry", "release", "welcome",
