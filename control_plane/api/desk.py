@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
@@ -29,6 +29,7 @@ from control_plane.auth.visibility import (
 from control_plane.config import Settings
 from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
+from control_plane.domain.copies import replace
 from control_plane.domain.principal import Caller
 from control_plane.domain.project import Project
 from control_plane.domain.run import Run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -11,6 +10,7 @@ from control_plane.api.session_messages import bounded
 from control_plane.dispatch.sessions import LiveSession, Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.turns import Turns
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import (
     BanksmanError,
     ErrorCode,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import grpc
 from banksman.v1 import session_pb2
@@ -19,6 +18,7 @@ from control_plane.config import Settings
 from control_plane.dispatch.outbox import Outbox
 from control_plane.dispatch.sessions import LiveSession
 from control_plane.dispatch.turns import Turns
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import (
     BanksmanError,
     ErrorCode,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from control_plane.domain.copies import replace
 from control_plane.domain.ids import AttemptKey, RunId, RunnerId
 from control_plane.domain.runner import CloneAlarm, Runner, RunnerAttempt
 from control_plane.domain.session import HeldAttempt, HeldPhase, Verdict, VerdictKind

@@ -1,10 +1,11 @@
 """Files that an attempt leaves: what the spec names, what is stored, and when waiting for them ends."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from control_plane.domain.attempt import Attempt
+from control_plane.domain.copies import replace
 from control_plane.domain.ids import ArtifactId, PrincipalId, ProjectId, RunId
 from control_plane.domain.session import ExitOutcome
 

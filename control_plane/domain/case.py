@@ -1,9 +1,10 @@
 """A run, the attempt in question and what was decided about them so far: what every decision takes and gives back."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from control_plane.domain.attempt import ATTEMPT_TABLE, Attempt, AttemptEvent
+from control_plane.domain.copies import replace
 from control_plane.domain.history import RunEventRecord, RunEventType
 from control_plane.domain.machine import advance
 from control_plane.domain.reason import Reason

@@ -4,10 +4,11 @@ Loss clocks start anew at each server start and after the server's own pause: a 
 while nobody could hear the runner, could pass while the old process still lives.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from control_plane.domain.attempt import Attempt, AttemptState, StopPhase
+from control_plane.domain.copies import replace
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.limits import DEFAULT_START_TIMEOUT_S
 from control_plane.domain.loss import freed_after_s

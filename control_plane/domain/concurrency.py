@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from control_plane.domain import limits
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.ids import ProjectId, RunId, TaskId
 from control_plane.domain.names import check_text, violation

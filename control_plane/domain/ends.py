@@ -1,10 +1,11 @@
 """How an attempt ends, and what becomes of its run: over, or queued again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from control_plane.domain.attempt import ATTEMPT_TABLE, AttemptEvent, AttemptState
 from control_plane.domain.case import Case, concluded
+from control_plane.domain.copies import replace
 from control_plane.domain.evidence import fill_exit, host_time, nothing_left
 from control_plane.domain.history import RunEventType
 from control_plane.domain.machine import allows

@@ -1,12 +1,12 @@
 """What a host says about an attempt of its own, in every state: it is filled in once and moves nothing."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from control_plane.domain import limits
 from control_plane.domain.artifact import awaiting
 from control_plane.domain.attempt import ATTEMPT_TERMINAL, Attempt, StepResult, StopPhase
 from control_plane.domain.case import Case, concluded
+from control_plane.domain.copies import replace
 from control_plane.domain.history import RunEventType
 from control_plane.domain.log import LogGap
 from control_plane.domain.progress import Progress

@@ -1,10 +1,10 @@
 """Placing a run on a runner: offered, then accepted, refused or withdrawn."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from control_plane.domain.attempt import Attempt, AttemptEvent, AttemptState
 from control_plane.domain.case import Case, concluded
+from control_plane.domain.copies import replace
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.reason import Reason

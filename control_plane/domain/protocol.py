@@ -5,10 +5,11 @@ the attempt's own epoch and its holder, in every state. Every function takes the
 instant, and gives the case back as it is to be stored.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from control_plane.domain.attempt import ATTEMPT_HELD, ATTEMPT_TERMINAL, AttemptState
 from control_plane.domain.case import Case
+from control_plane.domain.copies import replace
 from control_plane.domain.ends import Instant, exited, lost, started
 from control_plane.domain.evidence import late_exit, progressed, step_ended
 from control_plane.domain.ids import AttemptKey, Holder

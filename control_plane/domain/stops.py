@@ -1,10 +1,11 @@
 """Ending a run early: cancel, force, the server's own timeouts, and what the runner tells about a stop."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from control_plane.domain.attempt import STOP_PHASE_ORDER, AttemptEvent, AttemptState, StopPhase, StopRecord
 from control_plane.domain.case import Case, concluded
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import ErrorCode, FailedPrecondition
 from control_plane.domain.history import RunEventType
 from control_plane.domain.limits import DEFAULT_STOP_SIGNAL

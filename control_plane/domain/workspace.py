@@ -1,10 +1,11 @@
 """What a spec says about the directory that its attempts work in: what is kept of it, and whether it stays."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from control_plane.domain import limits
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.names import violation
 

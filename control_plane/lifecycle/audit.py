@@ -6,13 +6,14 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Final
 
 from control_plane.clock import Clock
 from control_plane.domain.audit import MOST_RESOURCES, AuditEvent, hash_of
 from control_plane.domain.case import Case
+from control_plane.domain.copies import replace
 from control_plane.domain.runner import Runner
 from control_plane.domain.secret import Secret
 from control_plane.storage import reads, writes

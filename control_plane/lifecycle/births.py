@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from control_plane.domain.case import Case, concluded
 from control_plane.domain.concurrency import check_keys
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import ErrorCode, FailedPrecondition, NotFound
 from control_plane.domain.history import RunEventType
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId

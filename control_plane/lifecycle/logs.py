@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from control_plane.domain.case import Case, concluded
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import ErrorCode, NotFound
 from control_plane.domain.evidence import with_missing_bytes
 from control_plane.domain.history import RunEventType

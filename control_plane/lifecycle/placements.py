@@ -1,11 +1,12 @@
 """Queued runs and runners as placement sees them, read and decided; offering is a verb of its own."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from control_plane.domain.concurrency import Taken
+from control_plane.domain.copies import replace
 from control_plane.domain.ids import RunId, RunnerId
 from control_plane.domain.placement import Placement, QueuedRun, RunnerView, place
 from control_plane.domain.runner import Runner

@@ -1,11 +1,12 @@
 """What runners say: inventories, heartbeats and reports. Each is judged by the pure rules and answered after commit."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 from control_plane.domain.case import Case
+from control_plane.domain.copies import replace
 from control_plane.domain.ends import Instant, start_failed_by_server
 from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.protocol import (

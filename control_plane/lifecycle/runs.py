@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from control_plane.domain.case import Case
 from control_plane.domain.concurrency import check_keys
+from control_plane.domain.copies import replace
 from control_plane.domain.errors import (
     ErrorCode,
     FailedPrecondition,

@@ -13,16 +13,23 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
+from itertools import compress
+from operator import attrgetter, is_not
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Row, Table
+
+from control_plane.domain.copies import maker, setters
 
 E = TypeVar("E")
 AnyRow: TypeAlias = Row[*tuple[Any, ...]] | Sequence[Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+# JSON texts whose values are remembered, of each column; longer ones are not.
+_TEXTS_KEPT = 256
+_SHORT_TEXT = 1_024
 _Convert = Callable[[Any], Any]
 
 
@@ -60,24 +67,47 @@ class Shape(Generic[E]):
         self.entity_fields = tuple(hints)
         self._entity = entity
         self._store = tuple((name, _flat(hints[name])[0]) for name in names)
-        self._load = tuple((name, _flat(hints[name])[1]) for name in names)
+        self._fields: Callable[[E], tuple[Any, ...]] = attrgetter(*names)
+        self._load = _loader(entity, {name: _flat(hints[name])[1] for name in names})
+        self._set = setters(typing.cast(Any, entity))
 
     def entity(self, row: AnyRow, **more: object) -> E:
         """The entity in a row whose first columns are `self.columns`; `more` are fields that have no column."""
-        fields = {name: load(value) for (name, load), value in zip(self._load, row, strict=False)}
-        return self._entity(**fields, **more)
+        made: E = self._load(row)
+        for name, value in more.items():
+            self._set[name](made, value)
+        return made
 
     def values(self, entity: E, **more: object) -> dict[str, object]:
         """All columns of an entity, for an insert."""
-        return {name: store(getattr(entity, name)) for name, store in self._store} | more
+        fields = self._fields(entity)
+        return {name: store(value) for (name, store), value in zip(self._store, fields, strict=True)} | more
 
     def changes(self, old: E, new: E) -> dict[str, object]:
         """The columns in which `new` differs from `old`."""
-        return {
-            name: store(value)
-            for name, store in self._store
-            if (value := getattr(new, name)) is not (before := getattr(old, name)) and value != before
-        }
+        if old is new:
+            return {}
+        before, after = self._fields(old), self._fields(new)
+        # Mostly the very same objects: what is left to look at is little.
+        moved = compress(zip(self._store, before, after, strict=True), map(is_not, before, after))
+        return {name: store(value) for (name, store), was, value in moved if value != was}
+
+
+def _loader(entity: type[Any], loads: dict[str, _Convert]) -> _Convert:
+    """Makes an entity of a row: its first values are the columns of `loads`, in that order."""
+    lines = {}
+    known: dict[str, object] = {}
+    for index, (name, load) in enumerate(loads.items()):
+        lines[name] = f"row[{index}]" if load is _same else f"load_{name}(row[{index}])"
+        known[f"load_{name}"] = load
+    for field in dataclasses.fields(entity):
+        if field.name in loads:
+            continue
+        if field.default_factory is not dataclasses.MISSING:
+            lines[field.name], known[f"default_{field.name}"] = f"default_{field.name}()", field.default_factory
+        elif field.default is not dataclasses.MISSING:
+            lines[field.name], known[f"default_{field.name}"] = f"default_{field.name}", field.default
+    return maker(entity, "row", lines, known)
 
 
 def _same(value: Any) -> Any:
@@ -109,11 +139,19 @@ def _flat(hint: Any) -> tuple[_Convert, _Convert]:
     store, load = _nested(bare)
     if not _is_scalar(bare):
         inner_store, inner_load = store, load
+        is_tuple = typing.get_origin(bare) is tuple
+        # Most rows say the same few things there. A mapping could be changed by who gets it: each has its own.
+        parsed = lru_cache(maxsize=_TEXTS_KEPT)(lambda text: inner_load(json.loads(text)))
+        shared = typing.get_origin(bare) is not Mapping
 
         def store(value: Any) -> Any:
-            return json_text(inner_store(value))
+            return "[]" if is_tuple and not value else json_text(inner_store(value))
 
         def load(value: Any) -> Any:
+            if is_tuple and value == "[]":
+                return ()
+            if shared and len(value) <= _SHORT_TEXT:
+                return parsed(value)
             return inner_load(json.loads(value))
 
     return _allow_none(store, load) if optional else (store, load)
@@ -143,10 +181,21 @@ def _nested(hint: Any) -> tuple[_Convert, _Convert]:
     if origin is Mapping:
         return dict, dict
     if isinstance(bare, type) and issubclass(bare, StrEnum):
-        return str, bare
+        return str, _Members(bare).__getitem__
     if dataclasses.is_dataclass(bare) and isinstance(bare, type):
         return _structure(bare)
     raise TypeError(f"{hint} has no column type")
+
+
+class _Members(dict[str, StrEnum]):
+    """An enum's members by their values, found at a quarter of the cost of a call."""
+
+    def __init__(self, of: type[StrEnum]) -> None:
+        super().__init__((member.value, member) for member in of)
+        self._of = of
+
+    def __missing__(self, value: str) -> StrEnum:
+        return self._of(value)
 
 
 def _structure(entity: type[Any]) -> tuple[_Convert, _Convert]:
