@@ -59,7 +59,9 @@ class Database:
         self._engines = engines
         self._clock = clock
         self._connection = engines.writer.connect()
-        self._writer = Writer(self._connection, judge=sqlite.judge, monotonic_s=clock.monotonic_s)
+        self._writer = Writer(
+            self._connection, judge=sqlite.judge, changes=sqlite.changes, monotonic_s=clock.monotonic_s
+        )
         self._readers = ThreadPoolExecutor(sqlite.READERS, thread_name_prefix="storage-reader")
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._reader_connections = [engines.readers.connect() for _ in range(sqlite.READERS)]
@@ -69,7 +71,7 @@ class Database:
         self._read_room = asyncio.Semaphore(MAX_WAITING_READS)
         self._reads = 0
         self._closed = False
-        # Asked on the loop with each write. What it gives runs behind the verb, in its savepoint: both or neither.
+        # Asked on the loop with each write. What it gives runs behind the verb as a part of it: both or neither.
         self.witness: Callable[[], Beside | None] = _nobody
 
     @classmethod

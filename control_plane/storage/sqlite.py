@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+
+from control_plane.storage.prepared import Prepared
 
 LOCK_NAME = "server.lock"
 DATABASE_NAME = "banksman.db"
@@ -29,6 +31,8 @@ _WRITER_PRAGMAS = (
     "PRAGMA journal_size_limit=67108864",
     "PRAGMA cache_size=-32768",
 )
+_BEGIN_IMMEDIATE = Prepared(text("BEGIN IMMEDIATE"))
+_BEGIN = Prepared(text("BEGIN"))
 _READER_PRAGMAS = ("PRAGMA query_only=ON", "PRAGMA cache_size=-8192")
 
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -122,11 +126,22 @@ def _prepare(pool: Pool, pragmas: tuple[str, ...]) -> None:
 
 
 def _begin_immediate(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _BEGIN_IMMEDIATE.run(connection)
 
 
 def _begin_deferred(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    _BEGIN.run(connection)
+
+
+def changes(connection: Connection) -> int:
+    """How many rows this connection has written since it was opened, also in what was undone.
+
+    Raises RuntimeError outside a transaction: then somebody has ended the one that others share.
+    """
+    driver = _driver(connection)
+    if not driver.in_transaction:
+        raise RuntimeError("the transaction was ended by one of its verbs")
+    return driver.total_changes
 
 
 def judge(error: DBAPIError) -> Trouble:
@@ -159,9 +174,7 @@ def tidy(connection: Connection) -> None:
 
     Call it on the writer's connection, outside a transaction.
     """
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection):
-        raise TypeError("not a SQLite connection")
+    driver = _driver(connection)
     # A sample is enough for the planner, and bounds how long this takes.
     driver.execute("PRAGMA analysis_limit=1000").close()
     driver.execute("PRAGMA optimize").close()
@@ -169,6 +182,13 @@ def tidy(connection: Connection) -> None:
     driver.execute(f"PRAGMA busy_timeout={TIDY_WAITS_MS}").close()
     driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
     driver.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}").close()
+
+
+def _driver(connection: Connection) -> sqlite3.Connection:
+    driver = connection.connection.driver_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError("not a SQLite connection")
+    return driver
 
 
 def size_bytes(path: Path) -> int:

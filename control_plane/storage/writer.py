@@ -1,4 +1,9 @@
-"""The writer thread: many verbs in one transaction, each in a savepoint, answered after the commit."""
+"""The writer thread: many verbs in one transaction, answered after the commit.
+
+A savepoint around each verb would cost as much as a small verb itself. So there is none: a verb that is refused before
+it has written anything leaves nothing behind. One that is refused later undoes the whole transaction, which then runs
+again with savepoints, so that it loses its own changes only.
+"""
 
 from __future__ import annotations
 
@@ -52,8 +57,14 @@ class Counters:
     refused: int = 0
     failed: int = 0
     reruns: int = 0
+    # Transactions that ran again because a verb was refused after it had written something.
+    undone: int = 0
     largest_batch: int = 0
     by_name: dict[str, int] = field(default_factory=dict)
+
+
+class _Undo(Exception):
+    """A verb of this transaction was refused after it had written something."""
 
 
 class Writer:
@@ -64,10 +75,12 @@ class Writer:
         connection: Connection,
         *,
         judge: Callable[[DBAPIError], Trouble],
+        changes: Callable[[Connection], int],
         monotonic_s: Callable[[], float],
     ) -> None:
         self._connection = connection
         self._judge = judge
+        self._changes = changes
         self._monotonic_s = monotonic_s
         self._queue: queue.SimpleQueue[Verb | None] = queue.SimpleQueue()
         self._next: Verb | None = None
@@ -107,14 +120,20 @@ class Writer:
 
     def _together(self, verbs: list[Verb]) -> None:
         """Runs `verbs` and whatever else is waiting in one transaction; leaves each verb's answer on it."""
-        for rerun in range(MAX_RUNS):
+        run, reruns = self._trusted, 0
+        while True:
             try:
-                self._transaction(verbs)
+                self._transaction(verbs, run)
+            except _Undo:
+                self.counters.undone += 1
+                run = self._in_savepoint
+                continue
             except DBAPIError as error:
                 trouble = self._judge(error)
                 if trouble is Trouble.BROKEN:
                     self._connection.invalidate()  # the next transaction opens the file anew
-                if trouble is Trouble.BUSY and rerun < MAX_RUNS - 1:
+                if trouble is Trouble.BUSY and reruns < MAX_RUNS - 1:
+                    reruns += 1
                     self.counters.reruns += 1
                     continue
                 self._fail(verbs, trouble, error)
@@ -123,13 +142,13 @@ class Writer:
                 self._fail(verbs, Trouble.BROKEN, error)
             return
 
-    def _transaction(self, verbs: list[Verb]) -> None:
+    def _transaction(self, verbs: list[Verb], run: Callable[[Verb], None]) -> None:
         self.counters.transactions += 1
         started = self._monotonic_s()
         done = 0
         with self._connection.begin():
             while done < len(verbs) or self._take(verbs, started):
-                self._in_savepoint(verbs[done])
+                run(verbs[done])
                 done += 1
         self.counters.commits += 1
         self.counters.verbs += done
@@ -155,9 +174,22 @@ class Writer:
         verbs.append(verb)
         return True
 
+    def _trusted(self, verb: Verb) -> None:
+        before = self._changes(self._connection)
+        self._run(verb)
+        wrote = self._changes(self._connection) != before
+        if verb.error is not None and wrote:
+            raise _Undo
+
     def _in_savepoint(self, verb: Verb) -> None:
-        verb.result, verb.error = None, None
         _SAVEPOINT.run(self._connection)
+        self._run(verb)
+        if verb.error is not None:
+            _ROLL_BACK.run(self._connection)
+        _RELEASE.run(self._connection)
+
+    def _run(self, verb: Verb) -> None:
+        verb.result, verb.error = None, None
         try:
             verb.result = verb.body(self._connection)
         except DBAPIError as error:
@@ -166,9 +198,6 @@ class Writer:
             verb.error = error
         except Exception as error:  # noqa: BLE001 - a refusal or a bug belongs to whoever asked, the others go on
             verb.error = error
-        if verb.error is not None:
-            _ROLL_BACK.run(self._connection)
-        _RELEASE.run(self._connection)
 
     def _fail(self, verbs: list[Verb], trouble: Trouble, cause: Exception) -> None:
         """All verbs of a transaction that was not committed, also those that had been refused on what it held."""

@@ -107,6 +107,33 @@ async def test_a_refusal_undoes_its_own_verb_only(database: Database) -> None:
     assert await database.read(keys) == ["a", "b"]
 
 
+async def test_a_refusal_before_anything_was_written_costs_nobody_a_second_run(database: Database) -> None:
+    ran: list[str] = []
+
+    def counted(name: str, body: Callable[[Connection], object]) -> Callable[[Connection], object]:
+        def run(conn: Connection) -> object:
+            ran.append(name)
+            return body(conn)
+
+        return run
+
+    def refused(conn: Connection) -> None:
+        raise NotFound(ErrorCode.RUN_NOT_FOUND)
+
+    def refused_late(conn: Connection) -> None:
+        put("gone")(conn)
+        raise NotFound(ErrorCode.RUN_NOT_FOUND)
+
+    first = await together(database, counted("a", put("a")), counted("no", refused), counted("b", put("b")))
+    assert [type(result) for result in first] == [str, NotFound, str]
+    assert ran == ["a", "no", "b"]
+    ran.clear()
+    second = await together(database, counted("c", put("c")), counted("late", refused_late), counted("d", put("d")))
+    assert [type(result) for result in second] == [str, NotFound, str]
+    assert ran == ["c", "late", "c", "late", "d"]
+    assert await database.read(keys) == ["a", "b", "c", "d"]
+
+
 async def test_a_constraint_and_a_bug_belong_to_their_verbs(database: Database) -> None:
     def bug(conn: Connection) -> None:
         put("half")(conn)

@@ -114,7 +114,7 @@ class SimWriter(Writer):
 
     def __init__(self, connection: Connection, *, monotonic_s: Callable[[], float]) -> None:
         self._connection = connection
-        self._judge = sqlite.judge
+        self._judge, self._changes = sqlite.judge, sqlite.changes
         self._monotonic_s = monotonic_s
         self._queue = _Verbs()
         self._next: Verb | None = None
