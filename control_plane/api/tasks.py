@@ -16,6 +16,7 @@ from control_plane.api.records import SCHEDULE, task_message
 from control_plane.api.task_requests import change_of, new_task_of, owner_of, task_filter_of
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.ids import PrincipalId, ProjectId
+from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import Task
 from control_plane.lifecycle import purges, runs, tasks
 from control_plane.storage import reads
@@ -32,8 +33,9 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         caller = self._desk.caller(request.request_id)
         owner, wrong = await self._owner(request.task.owner, project.id)
         asked = new_task_of(request.task, project.id)
-        new = replace(asked.what, owner=owner)
-        return await whole_task(self._desk, await tasks.create(self._desk.house, caller, new, (*asked.wrong, *wrong)))
+        new, found, only = replace(asked.what, owner=owner), (*asked.wrong, *wrong), request.validate_only
+        made = await tasks.create(self._desk.house, caller, new, found, validate_only=only)
+        return await whole_task(self._desk, made, new.spec if only else None)
 
     async def GetTask(self, request: task_pb2.GetTaskRequest, context: Context) -> task_pb2.Task:
         found = await self._desk.task(request.project, request.task, show_deleted=request.show_deleted)
@@ -49,10 +51,9 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         asked = change_of(request)
         task = await self._desk.own_task(request.project, request.task.id or request.task.name)
         owner, wrong = await self._owner(owner_of(request.task, request.update_mask), task.project_id)
-        change = replace(asked.what, owner=owner)
-        return await whole_task(
-            self._desk, await tasks.update(self._desk.house, task.id, change, (*asked.wrong, *wrong))
-        )
+        change, found, only = replace(asked.what, owner=owner), (*asked.wrong, *wrong), request.validate_only
+        changed = await tasks.update(self._desk.house, task.id, change, found, validate_only=only)
+        return await whole_task(self._desk, changed, change.spec if only else None)
 
     async def DeleteTask(self, request: task_pb2.DeleteTaskRequest, context: Context) -> Empty:
         task = await self._desk.own_task(request.project, request.task)
@@ -86,10 +87,10 @@ class TaskServicer(task_pb2_grpc.TaskServiceServicer):
         return await tasks.new_owner(self._desk.house, self._desk.caller(), text, project_id)
 
 
-async def whole_task(desk: Desk, task: Task) -> task_pb2.Task:
-    """A task with its spec and its schedules."""
-    spec = await desk.read(partial(desk.house.spec, sha256=task.spec_sha256))
-    message = task_message(task, spec)
+async def whole_task(desk: Desk, task: Task, spec: RunSpec | None = None) -> task_pb2.Task:
+    """A task with its spec and its schedules; `spec`: one that is not stored."""
+    known_spec = spec or await desk.read(partial(desk.house.spec, sha256=task.spec_sha256))
+    message = task_message(task, known_spec)
     known = await desk.read(partial(reads.schedules_of_task, task_id=task.id))
     message.schedules.extend(SCHEDULE.encode(schedule) for schedule in known)
     return message

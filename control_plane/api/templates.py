@@ -23,6 +23,7 @@ from control_plane.api.template_requests import (
 )
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.ids import PrincipalId, ProjectId
+from control_plane.domain.spec import RunSpec
 from control_plane.domain.template import Template
 from control_plane.lifecycle import tasks, templates
 from control_plane.storage import reads
@@ -42,7 +43,9 @@ class TemplateServicer(template_pb2_grpc.TemplateServiceServicer):
         owner, wrong = await self._owner(request.template.owner, project.id, "template.owner")
         asked = new_template_of(request.template, project.id)
         new, found = replace(asked.what, owner=owner), (*asked.wrong, *wrong)
-        return await self._whole(await templates.create(self._desk.house, caller, new, found))
+        only = request.validate_only
+        made = await templates.create(self._desk.house, caller, new, found, validate_only=only)
+        return await self._whole(made, new.spec if only else None)
 
     async def GetTemplate(self, request: template_pb2.GetTemplateRequest, context: Context) -> template_pb2.Template:
         newest = await self._desk.template(request.project, request.template)
@@ -66,8 +69,9 @@ class TemplateServicer(template_pb2_grpc.TemplateServiceServicer):
         said = owner_of(request.template, request.update_mask)
         owner, wrong = await self._owner(said, known.project_id, "template.owner")
         change, found = replace(asked.what, owner=owner), (*asked.wrong, *wrong)
-        caller = self._desk.caller()
-        return await self._whole(await templates.update(self._desk.house, caller, known.id, change, found))
+        caller, only = self._desk.caller(), request.validate_only
+        changed = await templates.update(self._desk.house, caller, known.id, change, found, validate_only=only)
+        return await self._whole(changed, change.spec if only else None)
 
     async def DeleteTemplate(self, request: template_pb2.DeleteTemplateRequest, context: Context) -> Empty:
         template = await self._desk.template(request.project, request.template, own=True)
@@ -91,6 +95,7 @@ class TemplateServicer(template_pb2_grpc.TemplateServiceServicer):
         owner, wrong = await tasks.new_owner(self._desk.house, self._desk.caller(), text, project_id)
         return owner, tuple(replace(each, field=field) for each in wrong)
 
-    async def _whole(self, template: Template) -> template_pb2.Template:
-        spec = await self._desk.read(partial(self._desk.house.spec, sha256=template.spec_sha256))
-        return template_message(template, spec)
+    async def _whole(self, template: Template, spec: RunSpec | None = None) -> template_pb2.Template:
+        """With its spec; `spec`: one that is not stored."""
+        known = spec or await self._desk.read(partial(self._desk.house.spec, sha256=template.spec_sha256))
+        return template_message(template, known)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
@@ -10,8 +12,9 @@ from control_plane.domain.errors import FieldViolation
 from control_plane.domain.names import check_secret_name, check_text, violation
 from control_plane.domain.shells import program_elements
 from control_plane.domain.spec import Command, EnvVar, RunSpec, Step
-from control_plane.domain.variables import NAME, Variable, env_name, environment, placeholders, render
+from control_plane.domain.variables import ENV_PREFIX, NAME, Variable, env_name, environment, placeholders, render
 
+_READ = re.compile(rf"{ENV_PREFIX}([A-Za-z0-9_]+)")
 _SHAPE = "must match [A-Za-z_][A-Za-z0-9_]{0,63}"
 
 
@@ -149,6 +152,34 @@ def _unknown(spec: RunSpec, values: Mapping[str, str], path: str) -> Iterator[Fi
         for name in dict.fromkeys(placeholders(text)):
             if name not in values:
                 yield violation(field, f"the variable {name!r} has no value")
+
+
+def check_known(
+    values: Collection[str], declared: Collection[str], spec: RunSpec, path: str
+) -> Iterator[FieldViolation]:
+    """Values that would reach nothing: the task neither declares the variable, nor does its spec mention it."""
+    calls = {name.upper() for name in declared}
+    strange = sorted(name for name in values if name.upper() not in calls and NAME.fullmatch(name))
+    if not strange:
+        return
+    named = {name for _, text in places(spec, path) for name in placeholders(text)}
+    read = {name.upper() for text in _written(spec) for name in _READ.findall(text)}
+    known = sorted({*declared, *named})
+    for name in strange:
+        if name in named or name.upper() in read:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        text = "no such variable is declared or used"
+        text += f"; did you mean {near[0]!r}?" if near else f" ({', '.join(known[:20]) or 'none'} would be)"
+        yield violation(f"{path}[{name[:80]}]", text)
+
+
+def _written(spec: RunSpec) -> Iterator[str]:
+    """Where a program may read a variable from its environment, as far as the spec shows."""
+    yield from (each.value or "" for each in spec.env)
+    for step in spec.steps:
+        yield from (*step.command.argv, step.command.script, *(each.value or "" for each in step.env))
+        yield step.command.stdin.decode(errors="replace")
 
 
 def places(spec: RunSpec, path: str) -> Iterator[tuple[str, str]]:

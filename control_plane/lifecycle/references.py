@@ -44,11 +44,15 @@ def places_in_definition(
 ) -> tuple[SecretPlace, ...]:
     """Of a task or a template, or of what changes of one: None stays as it is."""
     found = [] if spec is None else [*places_in_spec(spec, f"{path}.spec")]
-    for name, entries in (("variables", variables or ()), ("notifications", notifications or ())):
+    refer: dict[str, list[str]] = {
+        "variables": [each.secret_ref for each in variables or ()],
+        "notifications": [each.secret_ref for each in notifications or ()],
+    }
+    for name, secrets in refer.items():
         found += [
-            SecretPlace(field=f"{path}.{name}[{index}].secret_ref", name=each.secret_ref)
-            for index, each in enumerate(entries)
-            if each.secret_ref
+            SecretPlace(field=f"{path}.{name}[{index}].secret_ref", name=secret)
+            for index, secret in enumerate(secrets)
+            if secret
         ]
     return tuple(found)
 

@@ -27,6 +27,7 @@ from control_plane.domain.schedule import (
     next_fire_at,
 )
 from control_plane.domain.schedule_rules import validate_policies, validate_when
+from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import Task
 from control_plane.lifecycle import notices
 from control_plane.lifecycle.firings import fire, trigger
@@ -97,7 +98,7 @@ async def create(
 
     def fresh(connection: Connection) -> Schedule:
         task = reads.find_task(connection, project_id, draft.task) if draft.task else None
-        refuse(*wrong, *(() if task is None else given_violations(_given(draft), task)))
+        refuse(*wrong, *(() if task is None else _given_violations(house, connection, draft, task)))
         return insert_in(house, connection, caller, project_id, draft)
 
     def body(connection: Connection) -> Schedule:
@@ -175,18 +176,26 @@ def _tell(house: House, _: Schedule) -> None:
     house.watch.notify(TOPIC)
 
 
-def draft_violations(house: House, draft: ScheduleDraft, path: str, task: Task) -> tuple[FieldViolation, ...]:
+def draft_violations(
+    house: House, draft: ScheduleDraft, path: str, task: Task, spec: RunSpec
+) -> tuple[FieldViolation, ...]:
     """Everything that is wrong with a new schedule of a task that comes with it."""
     given = _given(draft, path)
-    return (*check_name(draft.name, f"{path}.name"), *_rules(house, draft, path), *given_violations(given, task))
+    return (*check_name(draft.name, f"{path}.name"), *_rules(house, draft, path), *given_violations(given, task, spec))
 
 
 def _rules(house: House, draft: ScheduleDraft, path: str) -> tuple[FieldViolation, ...]:
     return (*validate_when(draft, now=house.clock.now(), prefix=path), *validate_policies(draft, path))
 
 
+def _given_violations(
+    house: House, connection: Connection, schedule: Schedule | ScheduleDraft, task: Task
+) -> tuple[FieldViolation, ...]:
+    return given_violations(_given(schedule), task, house.spec(connection, task.spec_sha256))
+
+
 def _given(schedule: Schedule | ScheduleDraft, path: str = "schedule") -> Given:
-    return Given(values=schedule.variables, path=f"{path}.variables")
+    return Given(values=schedule.variables, path=f"{path}.variables", fresh=True)
 
 
 def insert_in(
@@ -229,7 +238,7 @@ def _update(house: House, schedule_id: ScheduleId, change: ScheduleChange, conne
         *check_name(new.name, "schedule.name"),
         *(validate_when(new, now=now) if moved else ()),
         *validate_policies(new),
-        *(given_violations(_given(new), task) if given and task is not None else ()),
+        *(_given_violations(house, connection, new, task) if given and task is not None else ()),
     )
     if given and task is not None:
         _check_values(house, connection, new, task)

@@ -83,7 +83,7 @@ def _given(
     options: RunOptions, parameters: Mapping[str, str] | None = None, sensitive: set[str] | None = None
 ) -> Given:
     more = {name: value for name, value in (parameters or {}).items() if name in (sensitive or ())}
-    return Given(values={**options.variables, **more}, sensitive=options.sensitive_variables)
+    return Given(values={**options.variables, **more}, sensitive=options.sensitive_variables, fresh=True)
 
 
 def _overridden(house: House, spec: RunSpec, rules: Task, options: RunOptions) -> FrozenSpec:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from control_plane.domain import limits
 from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation
+from control_plane.domain.extras import check_extras
 from control_plane.domain.ids import PrincipalId, ProjectId, TaskId
 from control_plane.domain.names import violation
 from control_plane.domain.principal import Caller, PrincipalKind
 from control_plane.domain.schedule import ScheduleDraft
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.spec_rules import validate_size, validate_spec
 from control_plane.domain.task import NotificationSettings, ReportSettings, Task
 from control_plane.domain.task_rules import check_task, check_template
 from control_plane.domain.template import Origin
 from control_plane.domain.variables import UnknownVariables, Variable
 from control_plane.lifecycle import schedules
 from control_plane.lifecycle.house import House
+from control_plane.lifecycle.references import (
+    missing_secrets,
+    places_in_definition,
+    refuse_with_secrets,
+    require_secrets,
+)
 from control_plane.lifecycle.requests import (
     FIRST_ETAG,
     next_etag,
@@ -28,7 +33,9 @@ from control_plane.lifecycle.requests import (
     refuse,
     request_id_violations,
     require_saved,
+    write,
 )
+from control_plane.lifecycle.stored_specs import StoredSpec, encoded, keep, spec_violations
 from control_plane.lifecycle.task_deletion import RUNS_A_VERB, cancel_waiting, delete, load_task, purge, undelete
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -95,15 +102,6 @@ class TaskChange:
 _TEMPLATE = frozenset({"variables", "allow_shell_substitution"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StoredSpec:
-    """A spec as its author wrote it, in its stored form."""
-
-    sha256: str
-    data: bytes
-    spec: RunSpec
-
-
 async def create(
     house: House,
     caller: Caller,
@@ -112,6 +110,7 @@ async def create(
     *,
     origin: Origin | None = None,
     asked: object = None,
+    validate_only: bool = False,
 ) -> Task:
     """`found` is what the caller's side knows to be wrong already; `origin` is the template that it is `asked` of.
 
@@ -119,15 +118,23 @@ async def create(
     """
     draft = _draft(house, caller, new, origin)
     drafts = _named(new)
-    refuse(
+    places = places_in_definition("task", new.spec, new.variables, new.notifications)
+    wrong = (
         *found,
         *check_task(draft),
-        *_spec_violations(house, new.spec),
+        *check_extras(house.extras, draft.report, draft.notifications, "task"),
+        *spec_violations(house, new.spec, "task.spec"),
         *check_template(draft, new.spec),
-        *_schedule_violations(house, drafts, draft),
+        *_schedule_violations(house, drafts, draft, new.spec),
         *request_id_violations(caller),
     )
-    spec = _encoded(house, new.spec)
+    if wrong:
+        refuse(*wrong, *await house.database.read(partial(missing_secrets, project_id=new.project_id, places=places)))
+    spec = encoded(house, new.spec, "task.spec")
+
+    def make(connection: Connection) -> Task:
+        require_secrets(connection, new.project_id, places)
+        return _insert(house, connection, caller, replace(draft, spec_sha256=spec.sha256), spec, drafts)
 
     def body(connection: Connection) -> Task:
         return once(
@@ -138,22 +145,29 @@ async def create(
             now=house.clock.now(),
             kept_s=house.timing.request_id_kept_s,
             load=lambda known: reads.task(connection, TaskId(known)),
-            make=lambda: _insert(house, connection, caller, replace(draft, spec_sha256=spec.sha256), spec, drafts),
+            make=lambda: make(connection),
         )
 
     def after(_: Task) -> None:
         if drafts:
             house.watch.notify(schedules.TOPIC)
 
-    return await house.database.write(body, name="tasks.create", after=after)
+    return await write(house.database, body, name="tasks.create", after=after, validate_only=validate_only)
 
 
-async def update(house: House, task_id: TaskId, change: TaskChange, found: tuple[FieldViolation, ...] = ()) -> Task:
+async def update(
+    house: House,
+    task_id: TaskId,
+    change: TaskChange,
+    found: tuple[FieldViolation, ...] = (),
+    *,
+    validate_only: bool = False,
+) -> Task:
     """Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument (with what is `found` too)."""
-    wrong = (*found, *(() if change.spec is None else _spec_violations(house, change.spec)))
-    spec = None if change.spec is None or wrong else _encoded(house, change.spec)
+    wrong = (*found, *(() if change.spec is None else spec_violations(house, change.spec, "task.spec")))
+    spec = None if change.spec is None or wrong else encoded(house, change.spec, "task.spec")
     body = partial(_update, house, task_id, change, spec, wrong)
-    return await house.database.write(body, name="tasks.update")
+    return await write(house.database, body, name="tasks.update", validate_only=validate_only)
 
 
 async def new_owner(
@@ -203,11 +217,13 @@ def _named(new: NewTask) -> tuple[ScheduleDraft, ...]:
     )
 
 
-def _schedule_violations(house: House, drafts: tuple[ScheduleDraft, ...], task: Task) -> Iterator[FieldViolation]:
+def _schedule_violations(
+    house: House, drafts: tuple[ScheduleDraft, ...], task: Task, spec: RunSpec
+) -> Iterator[FieldViolation]:
     if len(drafts) > limits.SCHEDULES_A_TASK:
         yield violation("task.schedules", f"at most {limits.SCHEDULES_A_TASK}, are {len(drafts)}")
     for index, draft in enumerate(drafts[: limits.SCHEDULES_A_TASK]):
-        yield from schedules.draft_violations(house, draft, f"task.schedules[{index}]", task)
+        yield from schedules.draft_violations(house, draft, f"task.schedules[{index}]", task, spec)
 
 
 def _insert(
@@ -215,11 +231,11 @@ def _insert(
     connection: Connection,
     caller: Caller,
     task: Task,
-    spec: _StoredSpec,
+    spec: StoredSpec,
     drafts: tuple[ScheduleDraft, ...],
 ) -> Task:
     _refuse_taken(connection, task)
-    _keep(house, connection, spec)
+    keep(house, connection, spec)
     writes.insert_task(connection, task)
     for draft in drafts:
         schedules.insert_in(house, connection, caller, task.project_id, replace(draft, task=task.id))
@@ -230,7 +246,7 @@ def _update(
     house: House,
     task_id: TaskId,
     change: TaskChange,
-    spec: _StoredSpec | None,
+    spec: StoredSpec | None,
     wrong: tuple[FieldViolation, ...],
     connection: Connection,
 ) -> Task:
@@ -248,11 +264,13 @@ def _update(
     if not wrong and (spec is not None or _TEMPLATE & changed.keys()):
         text = house.spec(connection, old.spec_sha256) if spec is None else spec.spec
         template = tuple(check_template(new, text))
-    refuse(*check_task(new), *wrong, *template)
+    extras = check_extras(house.extras, change.report, change.notifications, "task")
+    places = places_in_definition("task", change.spec, change.variables, change.notifications)
+    refuse_with_secrets(connection, old.project_id, places, (*check_task(new), *extras, *wrong, *template))
     if new.name != old.name:
         _refuse_taken(connection, new)
     if spec is not None:
-        _keep(house, connection, spec)
+        keep(house, connection, spec)
     require_saved(writes.save_task(connection, old, new))
     return new
 
@@ -260,19 +278,3 @@ def _update(
 def _refuse_taken(connection: Connection, task: Task) -> None:
     if reads.find_task(connection, task.project_id, task.name) is not None:
         raise AlreadyExists(ErrorCode.NAME_TAKEN, f"There is a task {task.name!r} in this project already.")
-
-
-def _spec_violations(house: House, spec: RunSpec) -> tuple[FieldViolation, ...]:
-    return validate_spec(spec, lease_s=house.timing.lease_s(0), path="task.spec")
-
-
-def _encoded(house: House, spec: RunSpec) -> _StoredSpec:
-    """The spec's stored form. Raises InvalidArgument when it is too large."""
-    data = house.codec.encode(spec)
-    refuse(*validate_size(len(data), spec, path="task.spec"))
-    return _StoredSpec(sha256=hashlib.sha256(data).hexdigest(), data=data, spec=spec)
-
-
-def _keep(house: House, connection: Connection, spec: _StoredSpec) -> None:
-    names = tuple(spec.spec.secret_names())
-    writes.insert_spec(connection, spec.sha256, spec.data, house.clock.now(), names)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from control_plane.domain.errors import AlreadyExists, ErrorCode, FieldViolation, NotFound
+from control_plane.domain.extras import check_extras
 from control_plane.domain.ids import PrincipalId, ProjectId, TemplateId
 from control_plane.domain.principal import Caller
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.spec_rules import validate_size, validate_spec
 from control_plane.domain.task import NotificationSettings, ReportSettings, Task
 from control_plane.domain.template import Template, TemplateParameter
 from control_plane.domain.template_rules import (
@@ -27,6 +26,12 @@ from control_plane.domain.variable_rules import check_rendered
 from control_plane.domain.variables import UnknownVariables, Variable
 from control_plane.lifecycle import tasks
 from control_plane.lifecycle.house import House
+from control_plane.lifecycle.references import (
+    missing_secrets,
+    places_in_definition,
+    refuse_with_secrets,
+    require_secrets,
+)
 from control_plane.lifecycle.requests import (
     FIRST_ETAG,
     check_etag,
@@ -35,7 +40,9 @@ from control_plane.lifecycle.requests import (
     refuse,
     request_id_violations,
     require_saved,
+    write,
 )
+from control_plane.lifecycle.stored_specs import encoded, keep, spec_violations
 from control_plane.lifecycle.tasks import NewTask
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
@@ -95,20 +102,32 @@ class Instance:
     task: NewTask
 
 
-async def create(house: House, caller: Caller, new: NewTemplate, found: tuple[FieldViolation, ...] = ()) -> Template:
+async def create(
+    house: House,
+    caller: Caller,
+    new: NewTemplate,
+    found: tuple[FieldViolation, ...] = (),
+    *,
+    validate_only: bool = False,
+) -> Template:
     """`found` is what the caller's side knows to be wrong already.
 
     Raises InvalidArgument with every offending field, AlreadyExists NAME_TAKEN or REQUEST_ID_REUSED.
     """
     draft = _draft(house, caller, new)
-    spec_wrong = _spec_violations(house, new.spec)
-    refuse(*found, *check(draft, new.spec), *spec_wrong, *request_id_violations(caller))
-    sha256, data = _encoded(house, new.spec)
+    places = places_in_definition("template", new.spec, new.variables, new.notifications)
+    spec_wrong = spec_violations(house, new.spec, "template.spec")
+    extras = check_extras(house.extras, draft.report, draft.notifications, "template")
+    wrong = (*found, *check(draft, new.spec), *extras, *spec_wrong, *request_id_violations(caller))
+    if wrong:
+        refuse(*wrong, *await house.database.read(partial(missing_secrets, project_id=new.project_id, places=places)))
+    spec = encoded(house, new.spec, "template.spec")
 
     def make(connection: Connection) -> Template:
-        template = replace(draft, spec_sha256=sha256)
+        template = replace(draft, spec_sha256=spec.sha256)
+        require_secrets(connection, new.project_id, places)
         _refuse_taken(connection, template)
-        _keep(house, connection, sha256, data, new.spec)
+        keep(house, connection, spec)
         writes.insert_template(connection, template)
         return template
 
@@ -124,7 +143,7 @@ async def create(house: House, caller: Caller, new: NewTemplate, found: tuple[Fi
             make=lambda: make(connection),
         )
 
-    return await house.database.write(body, name="templates.create")
+    return await write(house.database, body, name="templates.create", validate_only=validate_only)
 
 
 async def update(
@@ -133,11 +152,13 @@ async def update(
     template_id: TemplateId,
     change: TemplateChange,
     found: tuple[FieldViolation, ...] = (),
+    *,
+    validate_only: bool = False,
 ) -> Template:
     """A new version. Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument."""
-    wrong = (*found, *(() if change.spec is None else _spec_violations(house, change.spec)))
+    wrong = (*found, *(() if change.spec is None else spec_violations(house, change.spec, "template.spec")))
     body = partial(_update, house, caller, template_id, change, wrong)
-    return await house.database.write(body, name="templates.update")
+    return await write(house.database, body, name="templates.update", validate_only=validate_only)
 
 
 async def delete(house: House, template_id: TemplateId, etag: str = "") -> None:
@@ -248,13 +269,15 @@ def _update(
         updated_at=house.clock.now(),
         etag=next_etag(old.etag),
     )
-    refuse(*wrong, *check(new, spec))
+    extras = check_extras(house.extras, change.report, change.notifications, "template")
+    places = places_in_definition("template", change.spec, change.variables, change.notifications)
+    refuse_with_secrets(connection, old.project_id, places, (*wrong, *check(new, spec), *extras))
     if new.name != old.name:
         _refuse_taken(connection, new)
     if change.spec is not None:
-        sha256, data = _encoded(house, spec)
-        _keep(house, connection, sha256, data, spec)
-        new = replace(new, spec_sha256=sha256)
+        stored = encoded(house, spec, "template.spec")
+        keep(house, connection, stored)
+        new = replace(new, spec_sha256=stored.sha256)
     require_saved(writes.save_template(connection, old, new))
     return new
 
@@ -270,18 +293,3 @@ def _load(connection: Connection, template_id: TemplateId, etag: str = "") -> Te
 def _refuse_taken(connection: Connection, template: Template) -> None:
     if reads.find_template(connection, template.project_id, template.name) is not None:
         raise AlreadyExists(ErrorCode.NAME_TAKEN, f"There is a template {template.name!r} in this project already.")
-
-
-def _spec_violations(house: House, spec: RunSpec) -> tuple[FieldViolation, ...]:
-    return validate_spec(spec, lease_s=house.timing.lease_s(0), path="template.spec")
-
-
-def _encoded(house: House, spec: RunSpec) -> tuple[str, bytes]:
-    """The spec's stored form. Raises InvalidArgument when it is too large."""
-    data = house.codec.encode(spec)
-    refuse(*validate_size(len(data), spec, path="template.spec"))
-    return hashlib.sha256(data).hexdigest(), data
-
-
-def _keep(house: House, connection: Connection, sha256: str, data: bytes, spec: RunSpec) -> None:
-    writes.insert_spec(connection, sha256, data, house.clock.now(), tuple(spec.secret_names()))

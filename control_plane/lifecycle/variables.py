@@ -12,7 +12,7 @@ from control_plane.domain.names import violation
 from control_plane.domain.run import Run
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import Task
-from control_plane.domain.variable_rules import check_given, check_places, check_rendered
+from control_plane.domain.variable_rules import check_given, check_known, check_places, check_rendered
 from control_plane.domain.variables import UnknownVariables, Variable, VariableValue
 from control_plane.lifecycle.house import House
 from control_plane.lifecycle.references import SecretPlace, require_secrets
@@ -41,6 +41,8 @@ class Given:
     sensitive: tuple[str, ...] = ()
     # Where the request has them.
     path: str = "options.variables"
+    # A person may have mistyped a name: one that would reach nothing is refused. Not so values that were stored.
+    fresh: bool = False
 
 
 def resolve(
@@ -59,7 +61,12 @@ def resolve(
         return Values()
     declared = () if task is None else task.variables
     secret = {each.name for each in declared if each.is_sensitive} | set(given.sensitive)
-    refuse(*check_given(given.values, secret, given.path), *_fitting(declared, given), *unused(given))
+    refuse(
+        *check_given(given.values, secret, given.path),
+        *_fitting(declared, given),
+        *unused(given),
+        *(_strange(given, task, spec) if task is not None else ()),
+    )
     found = [*_declared(declared, given), *_others(declared, given)]
     values = {each.name: each.value for each in found}
     open_values = values | {name: value for name, value in given.values.items() if name in values}
@@ -79,12 +86,13 @@ def resolve(
     return Values(stored=tuple(found), sensitive=sensitive)
 
 
-def given_violations(given: Given, task: Task) -> tuple[FieldViolation, ...]:
-    """What is wrong with values that are kept in clear until runs of the task get them."""
+def given_violations(given: Given, task: Task, spec: RunSpec | None = None) -> tuple[FieldViolation, ...]:
+    """What is wrong with values that are kept in clear until runs of the task, with this spec, get them."""
     secret = {each.name for each in task.variables if each.is_sensitive}
     return (
         *check_given(given.values, set(), given.path),
         *_fitting(task.variables, given),
+        *(_strange(given, task, spec) if spec is not None else ()),
         *(
             violation(f"{given.path}[{name}]", "the task keeps it secret: let its default be a secret of the project")
             for name in sorted(secret & given.values.keys())
@@ -177,7 +185,8 @@ def again(
         text = f"Values of a settled run are not kept: give {', '.join(gone)} again."
         raise FailedPrecondition(ErrorCode.VARIABLES_GONE, text, metadata={"variables": ",".join(gone)})
     secret = {name for name, each in before.items() if each.sensitive}
-    refuse(*check_given(known, secret, path))
+    strange = () if task is None else check_known(given, before, spec, path)
+    refuse(*check_given(known, secret, path), *strange)
     found = [each for name, each in before.items() if name not in known]
     found += [
         VariableValue(name=name, value="" if name in secret else known[name], sensitive=name in secret)
@@ -207,6 +216,12 @@ def _fitting(declared: tuple[Variable, ...], given: Given) -> Iterator[FieldViol
             yield violation(f"{given.path}[{variable.name}]", "the task requires a value")
     if len({*names, *(name.upper() for name in given.values)}) > limits.VARIABLES:
         yield violation(given.path, f"at most {limits.VARIABLES} variables, with those of the task")
+
+
+def _strange(given: Given, task: Task, spec: RunSpec) -> Iterator[FieldViolation]:
+    if given.fresh:
+        declared = [each.name for each in task.variables]
+        yield from check_known(given.values, declared, spec, given.path)
 
 
 def unused(given: Given) -> Iterator[FieldViolation]:

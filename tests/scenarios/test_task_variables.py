@@ -157,6 +157,17 @@ def test_unknown_required_and_doubled_variables(shared: House) -> None:
     assert "at least 8 bytes" in details
 
 
+def test_a_mistyped_variable_is_refused_and_makes_no_run(shared: House) -> None:
+    create(shared, "typed", spec(command(["/bin/echo", "{{ branch }}"])))
+    code, details = refused(lambda: run_task(shared, "typed", brnach=text("main")))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "options.variables[brnach]: no such variable is declared or used; did you mean 'branch'?" in details
+    schedule = schedule_pb2.Schedule(name="typed", task_id="typed", cron="@daily", variables={"brnach": text("main")})
+    request = schedule_pb2.CreateScheduleRequest(schedule=schedule)
+    assert "schedule.variables[brnach]" in refused(lambda: shared.doors.schedules.CreateSchedule(request))[1]
+    assert not shared.doors.runs.ListRuns(run_pb2.ListRunsRequest(task="typed")).runs
+
+
 def test_an_inline_spec_is_a_template_only_with_variables(shared: House) -> None:
     plain = shared.execute(spec(["/bin/echo", "{{ a }}", "{{{{"]))
     assert shared.log(plain.id) == b"{{ a }} {{{{\n"
@@ -176,11 +187,13 @@ def test_sizes_at_the_limit_and_one_more(shared: House) -> None:
     code, details = refused(lambda: run_task(shared, "sizes", a=text(half + "x")))
     assert "options.variables[a]" in details
     many = {f"v{number}": text("x") for number in range(65)}
-    assert refused(lambda: run_task(shared, "sizes", **many))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    create(shared, "many", spec(command(["/bin/true", *(f"{{{{ {name} }}}}" for name in many)])))
+    code, details = refused(lambda: run_task(shared, "many", **many))
+    assert (code, "at most 64 variables" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
     del many["v64"]
-    shared.wait(run_task(shared, "sizes", **many).id)
+    shared.wait(run_task(shared, "many", **many).id)
     large = {f"v{number}": text(half) for number in range(17)}
-    code, details = refused(lambda: run_task(shared, "sizes", **large))
+    code, details = refused(lambda: run_task(shared, "many", **large))
     assert "argv and env" in details
 
 

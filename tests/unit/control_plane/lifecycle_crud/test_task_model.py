@@ -86,6 +86,7 @@ def fields(refused: pytest.ExceptionInfo[InvalidArgument]) -> list[str]:
 
 
 async def test_every_field_is_stored_and_changed(stage: Stage) -> None:
+    await stage.keep("APPRISE", "TOKEN")
     task = await make(stage, **FULL)
     assert await stored(stage, task) == task
     assert {name: getattr(task, name) for name in FULL} == FULL
@@ -133,6 +134,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 async def test_what_is_wrong_is_named_at_create_and_update(
     stage: Stage, what: str, more: dict[str, Any], field: str
 ) -> None:
+    await stage.keep("S")
     with pytest.raises(InvalidArgument) as caught:
         await make(stage, **more)
     assert fields(caught) == [field], what
@@ -322,7 +324,8 @@ async def test_sensitive_values_lie_nowhere_in_clear(stage: Stage) -> None:
     spec = RunSpec(
         steps=(Step(command=Command(argv=("x", "{{ token }}"))),), env=(EnvVar(name="E", value="{{ token }}"),)
     )
-    task = await make(stage, spec=spec, variables=(Variable(name="token", sensitive=True),))
+    declared = (Variable(name="token", sensitive=True), Variable(name="plain"))
+    task = await make(stage, spec=spec, variables=declared)
     options = RunOptions(variables={"token": "correct horse", "plain": "seen"})
     run = await runs.create(
         stage.house, stage.asking("r"), NewRun(project_id=stage.default.id, task_id=task.id, options=options)
