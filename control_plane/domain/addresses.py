@@ -10,7 +10,12 @@ Address = IPv4Address | IPv6Address
 
 # Prefixes behind which an IPv4 address lies, and such as lead somewhere else than they seem to.
 _NAT64 = IPv6Network("64:ff9b::/96")
-_REFUSED = tuple(IPv6Network(text) for text in ("64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "fec0::/10"))
+_REFUSED_6 = tuple(
+    IPv6Network(text)
+    for text in ("64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96", "fec0::/10", "3fff::/20")
+)
+# Special ones that not every release of the standard library knows, and what clouds have inside at a public address.
+_REFUSED_4 = tuple(IPv4Network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32"))
 
 
 def networks(text: str) -> tuple[Network, ...]:
@@ -46,6 +51,8 @@ def _may(address: Address, allowed: Sequence[Network]) -> bool:
             return _may(address.ipv4_mapped, allowed)
         if address in _NAT64:
             return _may(IPv4Address(int(address) & 0xFFFF_FFFF), allowed)
-        if any(address in network for network in _REFUSED):
+        if any(address in network for network in _REFUSED_6):
             return False
+    elif any(address in network for network in _REFUSED_4):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from control_plane.domain.notification import Outcome
 from control_plane.notifications.rules import Rules
 
 THREADS = 4
+_NOWHERE = logging.NullHandler()
 
 
 class Channels:
@@ -40,10 +42,19 @@ class Channels:
 
 
 def _notify(url: str, title: str, text: str) -> Outcome:
+    # It quotes tokens out of URLs in its warnings.
+    said = logging.getLogger("apprise")
+    said.propagate = False
+    said.addHandler(_NOWHERE)
     try:
-        apprise: Any = importlib.import_module("apprise")
+        return _told(importlib.import_module("apprise"), url, title, text)
     except ImportError:
         return Outcome(ok=False, error=NO_CHANNELS)
+    except Exception as error:  # noqa: BLE001 - whatever a channel's code stumbles over; its words may hold the URL
+        return Outcome(ok=False, error=f"the channel's library failed: {type(error).__name__}")
+
+
+def _told(apprise: Any, url: str, title: str, text: str) -> Outcome:
     channel = apprise.Apprise()
     if not channel.add(url):
         return Outcome(ok=False, error="the secret holds no URL of a channel that is known")

@@ -163,6 +163,20 @@ def test_another_channel_gets_a_headline_through_its_library(house: House) -> No
         assert "failed (EXIT_NONZERO) with exit code 1" in each.message["message"]
 
 
+def test_a_channel_that_fails_is_tried_again_and_listed(house: House) -> None:
+    answers = iter([500])
+    with Receiver() as receiver:
+        receiver.answer = lambda _: (next(answers, 204), {})
+        channel = f"json://127.0.0.1:{receiver.port}/failing"
+        house.doors.secrets.SetSecret(secret_pb2.SetSecretRequest(name="FAILING", value=channel.encode()))
+        events = [task_pb2.NOTIFICATION_EVENT_FINISHED]
+        made = task(house, "failing channel", "true", secret_ref="FAILING", events=events)
+        ended = house.wait(run(house, made).id)
+        (delivered,) = wait_delivered(house, ended.id, 1)
+        assert (delivered.attempts, len(receiver.received)) == (2, 2)
+    assert "failing" not in house.server.output.read_text()
+
+
 def test_what_was_not_delivered_when_the_server_was_killed_is_delivered_by_the_next() -> None:
     arrived, go_on = threading.Event(), threading.Event()
 

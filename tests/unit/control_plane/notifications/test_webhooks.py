@@ -108,6 +108,16 @@ async def test_the_address_that_was_checked_is_the_one_that_is_called() -> None:
         assert f"host: hooks.example:{listener.port}\r\n".encode() in head.lower()
 
 
+async def test_each_attempt_looks_anew() -> None:
+    """A name that was good yesterday may lead inward today."""
+    rules = Rules.of(http=True, **LOOPBACK)  # type: ignore[arg-type]
+    async with listening(answer("500 Oh")) as listener:
+        names, url = Names(("127.0.0.1",), ("169.254.169.254",)), f"http://hooks.example:{listener.port}/"
+        assert (await sent(url, names, rules)).status == 500
+        assert "address is not allowed" in (await sent(url, names, rules)).error
+        assert (len(listener.requests), names.asked) == (1, 2)
+
+
 async def test_redirects_are_not_followed_and_gone_is_final() -> None:
     rules = Rules.of(http=True, **LOOPBACK)  # type: ignore[arg-type]
     async with listening(answer("302 Found", "location: http://127.0.0.1:1/")) as listener:
