@@ -10,9 +10,11 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.kinds import create, update
-from control_plane.cli.manifests import read_documents
+from control_plane.cli.manifest_reader import Place
+from control_plane.cli.manifests import Document, read_documents
 from control_plane.cli.output import json_text, yaml_text
 from control_plane.cli.plain import plain
+from control_plane.cli.rehearsing import Rehearsal
 
 DONE = {"create": "created", "update": "updated", "unchanged": "unchanged"}
 files_option = click.option(
@@ -29,7 +31,7 @@ files_option = click.option(
     ),
 )
 @files_option
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and what would be refused.")
 def apply(inv: Invocation, files: tuple[str, ...], dry_run: bool) -> int:
     """Make templates, tasks and schedules as files describe them.
 
@@ -39,11 +41,14 @@ def apply(inv: Invocation, files: tuple[str, ...], dry_run: bool) -> int:
     documents = read_documents(files)
     done: list[Change] = []
     problems: list[str] = []
+    rehearsal = Rehearsal(documents)
     code = int(ExitCode.OK)
     for document in documents:
         try:
             change = compare(inv, document)
-            if not dry_run:
+            if dry_run:
+                rehearsal.carry_out(inv, change)
+            else:
                 carry_out(inv, change)
             done.append(change)
         except CliError as error:
@@ -51,19 +56,22 @@ def apply(inv: Invocation, files: tuple[str, ...], dry_run: bool) -> int:
                 raise
             code = code or error.exit_code
             if error.fields:
-                # A field is named from the request on: task.spec.steps[0]; the file begins behind the first word.
-                problems += [
-                    document.where(path.partition(".")[2]).says(f"{path}: {why}") for path, why in error.fields
-                ]
+                problems += [located(document, path).says(f"{path}: {why}") for path, why in error.fields]
             else:
                 problems.append(document.place.says(f"{document.kind} {document.name}: {error.message}"))
     report(inv, done, dry_run=dry_run)
     if problems:
-        what = f"{len(documents) - len(done)} of {len(documents)} could not be applied"
+        verb = "would be refused" if dry_run else "could not be applied"
+        what = f"{len(documents) - len(done)} of {len(documents)} {verb}"
         raise CliError(what, exit_code=code, details=tuple(problems))
     if all(each.action == "unchanged" for each in done):
         inv.say("nothing to change" if done else "no documents")
     return ExitCode.OK
+
+
+def located(document: Document, path: str) -> Place:
+    """Where a refused field stands. It is named from the request on: the file begins behind the first word."""
+    return document.where(path.partition(".")[2])
 
 
 def carry_out(inv: Invocation, change: Change) -> None:

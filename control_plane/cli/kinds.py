@@ -32,51 +32,61 @@ def fetch(inv: Invocation, kind: str, project: str, name: str) -> Any:
         raise
 
 
-def create(inv: Invocation, kind: str, project: str, message: Any) -> None:
-    client, request_id = inv.client, new_request_id()
+def create(inv: Invocation, kind: str, project: str, message: Any, *, validate_only: bool = False) -> None:
+    """Make it; `validate_only`: only learn whether it would be refused."""
+    client = inv.client
+    said: dict[str, Any] = {"project": project, "request_id": new_request_id(), "validate_only": validate_only}
     match kind:
         case "Template":
-            new = contract.template_pb2.CreateTemplateRequest(project=project, template=message, request_id=request_id)
+            new = contract.template_pb2.CreateTemplateRequest(template=message, **said)
             client.call(client.templates.CreateTemplate, new, repeatable=True)
         case "Task":
-            asked = contract.task_pb2.CreateTaskRequest(project=project, task=message, request_id=request_id)
+            asked = contract.task_pb2.CreateTaskRequest(task=message, **said)
             client.call(client.tasks.CreateTask, asked, repeatable=True)
         case _:
-            request = contract.schedule_pb2.CreateScheduleRequest(
-                project=project, schedule=message, request_id=request_id
-            )
+            request = contract.schedule_pb2.CreateScheduleRequest(schedule=message, **said)
             client.call(client.schedules.CreateSchedule, request, repeatable=True)
 
 
-def update(inv: Invocation, kind: str, project: str, message: Any, fields: list[str], stored: Any) -> None:
+def update(
+    inv: Invocation,
+    kind: str,
+    project: str,
+    message: Any,
+    fields: list[str],
+    stored: Any,
+    *,
+    validate_only: bool = False,
+) -> None:
     """Write these fields; refused when the thing was changed since it was read."""
     client, changed = inv.client, type(stored)()
     changed.CopyFrom(message)
     changed.id, changed.etag = stored.id, stored.etag
+    said: dict[str, Any] = {"project": project, "validate_only": validate_only}
     match kind:
         case "Template":
-            new = contract.template_pb2.UpdateTemplateRequest(project=project, template=changed)
+            new = contract.template_pb2.UpdateTemplateRequest(template=changed, **said)
             new.update_mask.paths.extend(fields)
             client.call(client.templates.UpdateTemplate, new, repeatable=False)
         case "Task":
-            asked = contract.task_pb2.UpdateTaskRequest(project=project, task=changed)
+            asked = contract.task_pb2.UpdateTaskRequest(task=changed, **said)
             asked.update_mask.paths.extend(fields)
             client.call(client.tasks.UpdateTask, asked, repeatable=False)
         case _:
-            update_schedule(inv, project, changed, fields)
+            update_schedule(inv, project, changed, fields, validate_only=validate_only)
 
 
-def update_schedule(inv: Invocation, project: str, changed: Any, fields: list[str]) -> None:
+def update_schedule(inv: Invocation, project: str, changed: Any, fields: list[str], *, validate_only: bool) -> None:
     """Whether it is paused has calls of its own, and what it runs cannot change."""
     if "task_id" in fields:
         raise CliError(f"schedule {changed.name} runs another task; delete it to make it anew")
     client, schedules = inv.client, contract.schedule_pb2
     written = [name for name in fields if name not in ("paused", "pause_note")]
     if written:
-        request = schedules.UpdateScheduleRequest(project=project, schedule=changed)
+        request = schedules.UpdateScheduleRequest(project=project, schedule=changed, validate_only=validate_only)
         request.update_mask.paths.extend(written)
         client.call(client.schedules.UpdateSchedule, request, repeatable=False)
-    if len(written) == len(fields):
+    if len(written) == len(fields) or validate_only:
         return
     if changed.paused:
         pause = schedules.PauseScheduleRequest(project=project, schedule=changed.id, note=changed.pause_note)

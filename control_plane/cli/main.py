@@ -168,6 +168,8 @@ class Program(LazyGroup):
             result = super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]
             return result if isinstance(result, int) else ExitCode.OK
         except CliError as error:
+            # What was printed comes before what went wrong, also where both go to one pipe.
+            discard_closed_outputs()
             click.echo(error.render(debug=inv.debug), err=True)
             return error.exit_code
         except click.ClickException as error:

@@ -111,6 +111,43 @@ spec: {steps: [{command: {argv: ['true']}}]}
     assert shared.cli("task", "get", "not made").returncode == 3
 
 
+REHEARSED = b"""\
+kind: Task
+name: rehearsed
+spec: {steps: [{command: {argv: [/bin/echo, '{{ who }}']}, env: [{name: K, secret_ref: REHEARSED}]}]}
+---
+kind: Schedule
+name: rehearsed daily
+task_id: rehearsed
+cron: '@daily'
+time_zone: Europe/Berlim
+variables: {whoo: x}
+"""
+
+
+def test_a_dry_run_tells_what_would_be_refused_and_stores_nothing(shared: House) -> None:
+    wrong = shared.cli("apply", "--dry-run", "-f", "-", input=REHEARSED)
+    assert (wrong.returncode, wrong.stdout) == (2, b"")
+    said = wrong.stderr.decode()
+    assert "2 of 2 would be refused" in said
+    assert "-:3:76: task.spec.steps[0].env[0].secret_ref: there is no secret REHEARSED" in said
+    assert "-:9:1: schedule.time_zone: " in said
+    assert "-:10:13: schedule.variables[whoo]: no such variable is declared or used; did you mean 'who'?" in said
+    ok(shared, "secret", "set", "REHEARSED", input=b"long enough")
+    right = REHEARSED.replace(b"Berlim", b"Berlin").replace(b"whoo", b"who")
+    would = "would create task rehearsed\nwould create schedule rehearsed daily\n"
+    assert ok(shared, "apply", "--dry-run", "-f", "-", input=right) == would
+    assert shared.cli("task", "get", "rehearsed").returncode == 3
+    ok(shared, "apply", "-f", "-", input=right)
+    # The schedule is asked about with its task as it would be, not as it is.
+    changed = right.replace(b"{{ who }}", b"{{ whom }}").replace(b"{who: x}", b"{whom: x}")
+    would = "would update task rehearsed: spec\nwould update schedule rehearsed daily: variables\n"
+    assert ok(shared, "apply", "--dry-run", "-f", "-", input=changed) == would
+    broken = changed.replace(b"'@daily'", b"61 0 * * *")
+    assert "schedule.cron: " in shared.cli("apply", "--dry-run", "-f", "-", input=broken).stderr.decode()
+    assert ok(shared, "apply", "-f", "-", input=right).count("unchanged") == 2
+
+
 NAME = st.text("abcdefghijk. -:#'\"{}éß", min_size=1, max_size=12).map(lambda text: f"x{text}x")
 TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0{"), max_size=20)
 WORD = st.from_regex(r"[A-Za-z][A-Za-z0-9]{0,8}", fullmatch=True)
