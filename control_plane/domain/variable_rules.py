@@ -72,6 +72,13 @@ def check_places(spec: RunSpec, path: str, *, allow_shell_substitution: bool) ->
                 yield violation(f"{here}.interpreter[{number}]", f"variables are not replaced here: {names[0]}")
         if not allow_shell_substitution:
             yield from _in_programs(command.argv, command.argv, here)
+    for index, pattern in enumerate(spec.artifacts):
+        if names := placeholders(pattern.path):
+            # A value could hold a wildcard: which files are kept is the task's word alone.
+            text = (
+                f"variables are not replaced here: {{{{ {names[0]} }}}}; a wildcard may stand for it, as in app-*.tar"
+            )
+            yield violation(f"{path}.artifacts[{index}].path", text)
 
 
 def check_rendered(

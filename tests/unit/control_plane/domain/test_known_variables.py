@@ -7,7 +7,8 @@ import pytest
 from control_plane.domain.coding_agent import CodingAgent
 from control_plane.domain.concurrency import ConcurrencyLimit
 from control_plane.domain.spec import Command, EnvVar, RunSpec, Step
-from control_plane.domain.variable_rules import check_known
+from control_plane.domain.variable_rules import check_known, check_places
+from control_plane.domain.workspace import ArtifactPattern
 
 
 def spec(*argv: str, **more: object) -> RunSpec:
@@ -58,3 +59,11 @@ def test_prompts_and_keys_of_limits_are_looked_at() -> None:
     limit = ConcurrencyLimit(limit=1, key="{{ who }}")
     of = RunSpec(steps=(), coding_agent=CodingAgent(prompt="Fix {{ issue }}"), concurrency=(limit,))
     assert list(check_known(["who", "issue"], (), of, "v")) == []
+
+
+def test_patterns_of_artifacts_take_no_variables() -> None:
+    patterns = (ArtifactPattern(path="dist/*.whl"), ArtifactPattern(path="app-{{ version }}.tar"))
+    of = RunSpec(steps=spec("true").steps, artifacts=patterns)
+    (wrong,) = check_places(of, "task.spec", allow_shell_substitution=True)
+    assert wrong.field == "task.spec.artifacts[1].path"
+    assert "{{ version }}" in wrong.description
