@@ -76,7 +76,7 @@ def check_places(spec: RunSpec, path: str, *, allow_shell_substitution: bool) ->
         if names := placeholders(pattern.path):
             # A value could hold a wildcard: which files are kept is the task's word alone.
             text = (
-                f"variables are not replaced here: {{{{ {names[0]} }}}}; a wildcard may stand for it, as in app-*.tar"
+                f"variables are not replaced here: {{{{ {names[0]} }}}}; a wildcard may, as in app-*.tar"
             )
             yield violation(f"{path}.artifacts[{index}].path", text)
 
