@@ -58,7 +58,7 @@ async def queued(round: Round, runs: int) -> tuple[float, float]:
     setup=Setup(),
 )
 async def runs_8(round: Round) -> None:
-    runs = round.pick(full=2000, quick=300, tiny=8)
+    runs = round.pick(full=1000, quick=300, tiny=8)
     with round.metered() as cost:
         submits, speed = await queued(round, runs)
     round.record("submits", submits)
@@ -82,7 +82,7 @@ def shown(slots: int, runners: int) -> None:
         setup=Setup(slots=slots, runners=runners),
     )
     async def once(round: Round) -> None:
-        _, speed = await queued(round, round.pick(full=1000, quick=200, tiny=8))
+        _, speed = await queued(round, round.pick(full=500, quick=200, tiny=8))
         round.record(key, speed)
 
 
