@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -60,10 +61,8 @@ async def fire(house: House, schedule_id: ScheduleId, scheduled_time: datetime, 
 
     The run is born QUEUED, or SKIPPED: an earlier run of the schedule is active, or its task is not.
     """
-    await _make_room(house, schedule_id)
     body = partial(_fire, house, schedule_id, scheduled_time, origin)
-    fired: Fired = await house.database.write(body, name="schedules.fire", after=partial(_tell, house))
-    return fired.run
+    return (await _write(house, body, "schedules.fire")).run
 
 
 async def trigger(house: House, caller: Caller, schedule_id: ScheduleId) -> Run:
@@ -72,9 +71,7 @@ async def trigger(house: House, caller: Caller, schedule_id: ScheduleId) -> Run:
     Raises NotFound SCHEDULE_NOT_FOUND, AlreadyExists REQUEST_ID_REUSED.
     """
     refuse(*request_id_violations(caller))
-    await _make_room(house, schedule_id)
-    body = partial(_trigger_once, house, caller, schedule_id)
-    fired: Fired = await house.database.write(body, name="schedules.trigger", after=partial(_tell, house))
+    fired = await _write(house, partial(_trigger_once, house, caller, schedule_id), "schedules.trigger")
     if fired.run is None:
         raise ValueError("a trigger always makes a run")
     return fired.run
@@ -85,25 +82,34 @@ def _tell(house: House, fired: Fired) -> None:
     house.watch.notify(TOPIC)
 
 
-async def _make_room(house: House, schedule_id: ScheduleId) -> None:
+class _Crowded(Exception):
+    """More runs are active than the verb that fires may cancel; it has changed nothing."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        super().__init__(schedule.id)
+        self.schedule = schedule
+
+
+async def _write(house: House, body: Callable[[Connection], Fired], name: str) -> Fired:
     """Of very many active runs that a firing cancels, some are cancelled before it: a verb is short."""
+    while True:
+        try:
+            return await house.database.write(body, name=name, after=partial(_tell, house))
+        except _Crowded as crowded:
+            room = partial(_supersede, house, schedule=crowded.schedule, leave=CANCELS_A_VERB)
+            while await house.database.write(room, name="schedules.make_room", after=house.told):
+                pass
 
-    def body(connection: Connection) -> tuple[Case, ...]:
-        schedule = reads.schedule(connection, schedule_id)
-        if schedule is None or schedule.overlap is not OverlapPolicy.CANCEL_RUNNING:
-            return ()
-        return _supersede(house, connection, schedule, leave=CANCELS_A_VERB)
 
-    schedule = await house.database.read(partial(reads.schedule, schedule_id=schedule_id))
-    if schedule is not None and schedule.overlap is OverlapPolicy.CANCEL_RUNNING:
-        while await house.database.write(body, name="schedules.make_room", after=house.told):
-            pass
+def _running(connection: Connection, schedule: Schedule) -> list[RunId]:
+    """Its active runs that nobody has cancelled yet, oldest first."""
+    active = [reads.run(connection, run_id) for run_id in reads.active_runs_of_schedule(connection, schedule.id)]
+    return [run.id for run in active if run is not None and run.state is not RunState.CANCELLING]
 
 
 def _supersede(house: House, connection: Connection, schedule: Schedule, *, leave: int = 0) -> tuple[Case, ...]:
     """Cancel the oldest active runs, as long as more than `leave` are active and not cancelled yet."""
-    active = [reads.run(connection, run_id) for run_id in reads.active_runs_of_schedule(connection, schedule.id)]
-    running = [run.id for run in active if run is not None and run.state is not RunState.CANCELLING]
+    running = _running(connection, schedule)
     oldest = running[: max(0, min(len(running) - leave, CANCELS_A_VERB))]
     order = CancelOrder(reason=Reason.SUPERSEDED, note=f"Schedule {schedule.name} fired again.")
     return tuple(cancel_in(house, connection, run_id, order) for run_id in oldest)
@@ -184,7 +190,9 @@ def _trigger_once(house: House, caller: Caller, schedule_id: ScheduleId, connect
 
 
 def _made(house: House, connection: Connection, schedule: Schedule, instant: Instant) -> Fired:
-    """The run of one instant, or the one that the instant made before."""
+    """The run of one instant, or the one that the instant made before. Raises _Crowded."""
+    if instant.overlap is OverlapPolicy.CANCEL_RUNNING and len(_running(connection, schedule)) > CANCELS_A_VERB:
+        raise _Crowded(schedule)
     task = reads.task(connection, schedule.task_id)
     if task is None:
         return Fired(run=None)

@@ -5,6 +5,7 @@ because a firing takes its instant in the transaction that creates the run.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -63,8 +64,10 @@ class Scheduler:
         self._alarms: AlarmClock = alarms or Alarms()
         self._settings = settings or SchedulerSettings()
         self._armed: dict[str, datetime] = {}
-        # Rung and not fired yet.
+        # Rung and not fired yet; those of them that nobody fires yet.
         self._due: dict[str, datetime] = {}
+        self._rung: deque[tuple[str, datetime]] = deque()
+        self._room = asyncio.Semaphore(self._settings.fires_at_once)
         self._fire = asyncio.Event()
         self._arm = asyncio.Event()
         # At the start too, and each time the horizon rings: the clock may have been set while nobody noticed.
@@ -78,7 +81,7 @@ class Scheduler:
             self._alarms.every(HORIZON, self._settings.rearm_s)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch_changes(), name="schedule-changes")
-                group.create_task(self._fire_loop(), name="schedule-firings")
+                group.create_task(self._fire_loop(group), name="schedule-firings")
                 group.create_task(self._guard(), name="schedule-guard")
                 for chore in self._chores.values():
                     self._alarms.every(chore.name, chore.every_s)
@@ -102,6 +105,11 @@ class Scheduler:
             if self._alarms.is_astray(self._house.clock.now()):
                 log.warning("the wall clock was set, and set back")
                 await self.rearm(0.0)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something has rung that is not fired yet."""
+        return bool(self._due)
 
     # -- arming -------------------------------------------------------------------------------------------------------
 
@@ -133,18 +141,16 @@ class Scheduler:
                 raise
         before = self._house.clock.now() + timedelta(seconds=self._settings.horizon_s)
         body = partial(reads.due_schedules, before=before, limit=self._settings.most_armed)
-        found = await self._house.database.read(body)
-        wanted = {schedule.id: schedule.next_fire_at for schedule in found}
+        wanted = await self._house.database.read(body)
         # What has rung is being fired; its row tells the next instant when that is done.
-        self._armed = {
-            name: instant for name, instant in wanted.items() if instant is not None and self._due.get(name) != instant
-        }
+        self._armed = {name: instant for name, instant in wanted.items() if self._due.get(name) != instant}
         await self._alarms.arm(dict(self._armed))
 
     def _rang(self, name: str) -> None:
         instant = self._armed.pop(name, None)
         if instant is not None:
             self._due[name] = instant
+            self._rung.append((name, instant))
             self._fire.set()
 
     def _rang_every(self, name: str) -> None:
@@ -156,16 +162,15 @@ class Scheduler:
 
     # -- firing -------------------------------------------------------------------------------------------------------
 
-    async def _fire_loop(self) -> None:
+    async def _fire_loop(self, group: asyncio.TaskGroup) -> None:
+        """A window that moves on with each that is done: of a thousand at once the database always has some."""
         while True:
             await self._fire.wait()
             self._fire.clear()
-            while self._due:
-                batch = list(self._due.items())[: self._settings.fires_at_once]
-                async with asyncio.TaskGroup() as group:
-                    for name, instant in batch:
-                        group.create_task(self._fire_one(name, instant), name=f"fire-{name}")
-            self._arm.set()
+            while self._rung:
+                await self._room.acquire()
+                name, instant = self._rung.popleft()
+                group.create_task(self._fire_one(name, instant), name=f"fire-{name}")
 
     async def _fire_one(self, name: str, instant: datetime) -> None:
         """Fire one instant. When that fails, its row still says that it is due: it is armed, and rings, again."""
@@ -175,7 +180,10 @@ class Scheduler:
             log.warning("a schedule could not be fired yet", schedule=name, error=str(error))
             await asyncio.sleep(self._settings.retry_s)
         finally:
-            del self._due[name]
+            self._room.release()
+            self._due.pop(name, None)
+            if not self._due:
+                self._arm.set()
 
     # -- housekeeping -------------------------------------------------------------------------------------------------
 

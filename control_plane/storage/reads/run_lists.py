@@ -110,7 +110,7 @@ def visible_run(principal_id: PrincipalId) -> Condition:
 
 def _columns(key: ColumnElement[str]) -> Select[Any]:
     """A run's columns, from the table in which `key` lies on."""
-    return _RUNS if key is RUNS.c.id else _RUNS.select_from(key.table)  # type: ignore[attr-defined]
+    return _RUNS if key is RUNS.c.id else _RUNS.select_from(key.table)
 
 
 def _newest(ways: _Ways, project_id: ProjectId, wanted: RunFilter, request: PageRequest, scope: str) -> Select[Any]:
@@ -129,7 +129,7 @@ def _newest(ways: _Ways, project_id: ProjectId, wanted: RunFilter, request: Page
 
 def _asked(project_id: ProjectId, wanted: RunFilter, key: ColumnElement[str]) -> list[Condition]:
     """Everything that a run of the list must be; no index is looked for but where the walk begins and ends."""
-    found = [aside(RUNS.c.project_id) == project_id, text(f"runs.{VISIBLE_RUN}"), *_bounds(wanted, key)]
+    found = [aside(RUNS.c.project_id) == project_id, RUNS.c.hidden_at.is_(None), *_bounds(wanted, key)]
     if wanted.matching != EVERYTHING:
         found.append(condition(wanted.matching, RUN_LEAVES))
     if wanted.visible_to is not None:
@@ -142,7 +142,7 @@ def _asked(project_id: ProjectId, wanted: RunFilter, key: ColumnElement[str]) ->
         found.append(RUNS.c.created_at > to_us(wanted.created_after))
     if wanted.states:
         found.append(aside(RUNS.c.state).in_([str(state) for state in sorted(set(wanted.states))]))
-    return [each for each in found if each is not None]
+    return found
 
 
 def _bounds(wanted: RunFilter, key: ColumnElement[str]) -> list[Condition]:

@@ -92,6 +92,10 @@ _LIVE_ATTEMPTS: Final = _ATTEMPTS.where(text(f"attempts.{LIVE_ATTEMPT}")).order_
 _LIVE: Final = Prepared(_LIVE_ATTEMPTS)
 _LIVE_OF_RUNNER: Final = Prepared(_LIVE_ATTEMPTS.where(ATTEMPTS.c.runner_id == bindparam("runner_id")))
 
+_ACTIVE_OF_SCHEDULE: Final = Prepared(
+    select(RUNS.c.id).where(RUNS.c.schedule_id == bindparam("schedule_id"), text(ACTIVE_RUN))
+)
+
 _EVENTS: Final = select(*RUN_EVENT.columns)
 
 
@@ -225,7 +229,7 @@ def waiting_runs_of_deleted_tasks(connection: Connection, limit: int) -> tuple[R
 
 def active_runs_of_schedule(connection: Connection, schedule_id: ScheduleId) -> tuple[RunId, ...]:
     """Oldest first."""
-    return _ids(connection, select(RUNS.c.id).where(RUNS.c.schedule_id == schedule_id, text(ACTIVE_RUN)))
+    return tuple(sorted(RunId(row[0]) for row in _ACTIVE_OF_SCHEDULE.all(connection, {"schedule_id": schedule_id})))
 
 
 def _ids(connection: Connection, query: Select[Any]) -> tuple[RunId, ...]:

@@ -5,22 +5,30 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import BigInteger, Connection, cast, or_, select, text
+from sqlalchemy import BigInteger, Connection, bindparam, cast, or_, select, text
 
 from control_plane.domain.ids import PrincipalId, ProjectId, ScheduleId, TaskId
 from control_plane.domain.pages import Page
 from control_plane.domain.schedule import Schedule
 from control_plane.storage.paging import PageRequest, fetch_page
-from control_plane.storage.rows import AnyRow, to_us
+from control_plane.storage.prepared import Prepared
+from control_plane.storage.rows import AnyRow, from_us, to_us
 from control_plane.storage.shapes import SCHEDULE
 from control_plane.storage.tables import SCHEDULES, TASKS
 from control_plane.storage.tables.schedules import DUE_SCHEDULE
 
 _SCHEDULES: Final = select(*SCHEDULE.columns, TASKS.c.name).join(TASKS, TASKS.c.id == SCHEDULES.c.task_id)
+_SCHEDULE: Final = Prepared(_SCHEDULES.where(SCHEDULES.c.id == bindparam("id")))
+_DUE: Final = Prepared(
+    select(SCHEDULES.c.id, SCHEDULES.c.next_fire_at)
+    .where(text(DUE_SCHEDULE), SCHEDULES.c.next_fire_at <= bindparam("before"))
+    .order_by(SCHEDULES.c.next_fire_at, SCHEDULES.c.id)
+    .limit(bindparam("limit"))
+)
 
 
 def schedule(connection: Connection, schedule_id: ScheduleId) -> Schedule | None:
-    row = connection.execute(_SCHEDULES.where(SCHEDULES.c.id == schedule_id)).first()
+    row = _SCHEDULE.one(connection, {"id": schedule_id})
     return None if row is None else _schedule(row)
 
 
@@ -75,14 +83,13 @@ def list_schedules(
     )
 
 
-def due_schedules(connection: Connection, before: datetime, limit: int) -> tuple[Schedule, ...]:
-    """Schedules that fire no later than `before` and are not paused, earliest first."""
-    query = (
-        _SCHEDULES.where(text(DUE_SCHEDULE), SCHEDULES.c.next_fire_at <= to_us(before))
-        .order_by(SCHEDULES.c.next_fire_at, SCHEDULES.c.id)
-        .limit(limit)
-    )
-    return tuple(_schedule(row) for row in connection.execute(query))
+def due_schedules(connection: Connection, before: datetime, limit: int) -> dict[ScheduleId, datetime]:
+    """When the schedules fire that do so no later than `before` and are not paused; earliest first.
+
+    Nothing else of them: there may be thousands, and they are read again and again.
+    """
+    found = _DUE.all(connection, {"before": to_us(before), "limit": limit})
+    return {ScheduleId(schedule_id): from_us(due_us) for schedule_id, due_us in found}
 
 
 def schedules_far_ahead(connection: Connection, now: datetime, limit: int) -> tuple[Schedule, ...]:

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, not_, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, not_, or_, select, update
 
 from control_plane.domain.ids import PrincipalId, RunId, ScheduleId, TaskId
 from control_plane.domain.schedule import FiringOrigin, Schedule
+from control_plane.storage.prepared import Prepared
 from control_plane.storage.rows import to_us
 from control_plane.storage.shapes import SCHEDULE
 from control_plane.storage.tables import FIRINGS, RUN_TURNS, SCHEDULES
 from control_plane.storage.writes.changes import compare_and_set
+
+# Very many schedules may be due at the same moment.
+_TAKEN = Prepared(
+    select(FIRINGS.c.created_at)
+    .where(
+        FIRINGS.c.schedule_id == bindparam("schedule_id"),
+        FIRINGS.c.scheduled_time == bindparam("scheduled_time"),
+        or_(FIRINGS.c.origin == bindparam("origin"), FIRINGS.c.missed == 0),
+    )
+    .limit(1)
+)
+_INSERT_FIRING = Prepared(insert(FIRINGS))
+_LINK_FIRING = Prepared(
+    update(FIRINGS)
+    .where(
+        FIRINGS.c.schedule_id == bindparam("old_schedule_id"),
+        FIRINGS.c.origin == bindparam("old_origin"),
+        FIRINGS.c.scheduled_time == bindparam("old_scheduled_time"),
+    )
+    .values(run_id=bindparam("run_id"))
+)
 
 
 def insert_schedule(connection: Connection, schedule: Schedule) -> None:
@@ -46,13 +68,6 @@ def insert_firing(
 
     `missed`: nothing fires, so many instants from this one on were passed over; they can be taken by another origin.
     """
-    key = and_(
-        FIRINGS.c.schedule_id == schedule.id,
-        FIRINGS.c.scheduled_time == to_us(scheduled_time),
-        or_(FIRINGS.c.origin == str(origin), FIRINGS.c.missed == 0),
-    )
-    if connection.execute(select(FIRINGS.c.created_at).where(key)).first() is not None:
-        return False
     row = {
         "schedule_id": schedule.id,
         "origin": str(origin),
@@ -63,7 +78,9 @@ def insert_firing(
         "created_by": created_by,
         "created_at": to_us(at),
     }
-    connection.execute(insert(FIRINGS), row)
+    if _TAKEN.one(connection, row) is not None:
+        return False
+    _INSERT_FIRING.run(connection, row)
     return True
 
 
@@ -71,8 +88,12 @@ def link_firing(
     connection: Connection, schedule_id: ScheduleId, origin: FiringOrigin, scheduled_time: datetime, run_id: RunId
 ) -> None:
     """Says which run a firing made."""
-    key = _firing(schedule_id, origin, scheduled_time)
-    connection.execute(update(FIRINGS).where(key).values(run_id=run_id))
+    key = {
+        "old_schedule_id": schedule_id,
+        "old_origin": str(origin),
+        "old_scheduled_time": to_us(scheduled_time),
+    }
+    _LINK_FIRING.run(connection, {**key, "run_id": run_id})
 
 
 def insert_turn(connection: Connection, run_id: RunId) -> None:
@@ -102,11 +123,3 @@ def pause_failing(connection: Connection, schedule_id: ScheduleId, note: str, at
         .values(paused=True, pause_note=note, next_fire_at=None, updated_at=to_us(at))
     )
     return connection.execute(failing).rowcount == 1
-
-
-def _firing(schedule_id: ScheduleId, origin: FiringOrigin, scheduled_time: datetime) -> ColumnElement[bool]:
-    return and_(
-        FIRINGS.c.schedule_id == schedule_id,
-        FIRINGS.c.origin == str(origin),
-        FIRINGS.c.scheduled_time == to_us(scheduled_time),
-    )
