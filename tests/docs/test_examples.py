@@ -74,7 +74,7 @@ def connected(env: dict[str, str]) -> bool:
     return answer.returncode == 0 and b'"connected": true' in answer.stdout
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(examples(page))], ids=lambda page: page.name)
 def test_the_examples_of_a_page_do_what_it_says(page: pathlib.Path, instance: dict[str, str]) -> None:
     for example in examples(page):
         done = subprocess.run(
