@@ -204,7 +204,7 @@ SCHEDULE = View(
         Column("catch up", catch_up_of),
         Column("starts", lambda schedule: when(schedule, "start_at")),
         Column("ends", lambda schedule: when(schedule, "end_at")),
-        Column("jitter", lambda schedule: span(schedule, "jitter")),
+        Column("jitter", lambda schedule: span(schedule, "jitter") if to_seconds(schedule.jitter) else ""),
         Column("variables", lambda schedule: pairs({k: v.string_value for k, v in schedule.variables.items()})),
         Column("pauses after", lambda schedule: str(schedule.pause_after_failures or "")),
         Column("failures", lambda schedule: str(schedule.failures or "")),

@@ -67,7 +67,7 @@ def normalised(expression: str) -> str:
         return text
     fields = ALIASES.get(text.lower())
     if fields is None:
-        raise CronError(f"{text!r} is not an alias; known are {', '.join(ALIASES)}")
+        raise CronError(f"at character 1: {text!r} is not an alias; known are {', '.join(ALIASES)}")
     return fields
 
 

@@ -48,7 +48,7 @@ def times(expression: str, zone: str, after: datetime, count: int) -> list[str]:
         ("* * * * 5#6", "'6' is not a number from 1 to 5"),
         ("* * * * XL", "'XL' is not a day's number"),
         ("? * * * *", "'?' is not a value"),
-        ("@reboot", "not an alias"),
+        ("@reboot", "at character 1: '@reboot' is not an alias"),
         ("@every 5m", "not an alias"),
         ("0 0 30 2 *", "it would never fire"),
         ("0 0 31 2,4,6,9,11 *", "it would never fire"),
