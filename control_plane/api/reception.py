@@ -159,8 +159,10 @@ class Reception:
             case StopStatus():
                 await reports.stop_status(self._house, holder, message)
             case AttemptExited():
-                await reports.attempt_exited(self._house, holder, message)
-                await self._ingest.exit_stored(message.key, holder, session.send)
+                with self._ingest.ending(message.key, message.exit.final_offset) as empty:
+                    released = await reports.attempt_exited(self._house, holder, message, empty)
+                if not released:
+                    await self._ingest.exit_stored(message.key, holder, session.send)
 
     async def _resume(self, session: LiveSession) -> None:
         """It refuses because it was told to drain, once: it has missed that it may take offers again."""

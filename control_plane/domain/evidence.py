@@ -9,6 +9,7 @@ from control_plane.domain.case import Case, concluded
 from control_plane.domain.copies import replace
 from control_plane.domain.history import RunEventType
 from control_plane.domain.log import LogGap
+from control_plane.domain.logs import LogSeal
 from control_plane.domain.progress import Progress
 from control_plane.domain.run import RUN_TERMINAL
 from control_plane.domain.session import ExitOutcome, ExitRecord
@@ -85,6 +86,21 @@ def with_missing_bytes(attempt: Attempt) -> Attempt:
     kept = tuple(gap for gap in attempt.gaps if gap.from_offset < attempt.log_bytes)
     missing = LogGap(from_offset=attempt.log_bytes, to_offset=attempt.final_offset)
     return replace(attempt, gaps=(*kept, missing))
+
+
+def sealed(case: Case, seal: LogSeal, now: datetime) -> Case:
+    """The attempt's log gets no more bytes; with its last log the run is settled."""
+    attempt = replace(
+        case.live,
+        log_bytes=seal.bytes,
+        log_digest=seal.digest,
+        log_complete=seal.complete,
+        log_sealed_at=now,
+    )
+    case = replace(case, attempt=with_missing_bytes(attempt))
+    if not seal.complete:
+        case = case.record(RunEventType.EVIDENCE_ADDED, now, note=seal.note or "the log is incomplete")
+    return concluded(case, now)
 
 
 def _heard(known: datetime | None, known_at: datetime | None, told: datetime | None, now: datetime) -> datetime | None:

@@ -11,9 +11,10 @@ from control_plane.domain.attempt import ATTEMPT_HELD, ATTEMPT_TERMINAL, Attempt
 from control_plane.domain.case import Case
 from control_plane.domain.copies import replace
 from control_plane.domain.ends import Instant, exited, lost, started
-from control_plane.domain.evidence import late_exit, progressed, step_ended
+from control_plane.domain.evidence import late_exit, progressed, sealed, step_ended
 from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.limits import DEFAULT_STOP_SIGNAL
+from control_plane.domain.logs import LogSeal
 from control_plane.domain.offers import accept, reject
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import RUN_ACTIVE
@@ -183,9 +184,33 @@ def judge_started(report: AttemptStarted, holder: Holder, case: Case | None, at:
     return _quiet_keep(judge(held, holder, case, at))
 
 
-def judge_exited(report: AttemptExited, holder: Holder, case: Case | None, at: Instant) -> Judgement:
-    """The exit record: it moves a live attempt, and is evidence for one that is over."""
-    return judge(HeldAttempt(key=report.key, phase=HeldPhase.EXITED, exit=report.exit), holder, case, at)
+def judge_exited(
+    report: AttemptExited, holder: Holder, case: Case | None, at: Instant, *, empty: LogSeal | None = None
+) -> Judgement:
+    """The exit record: it moves a live attempt, and is evidence for one that is over.
+
+    `empty`: the seal of its log, if nothing of that was ever stored: with a record that counts no byte it is whole.
+    """
+    found = judge(HeldAttempt(key=report.key, phase=HeldPhase.EXITED, exit=report.exit), holder, case, at)
+    if empty is None or found.case is None or not _is_whole(found.case, holder, empty):
+        return found
+    return _say(report.key, VerdictKind.RELEASE, sealed(found.case, empty, at.now), exit_stored=True)
+
+
+def _is_whole(case: Case, holder: Holder, seal: LogSeal) -> bool:
+    """Whether the exit record that is stored says of the log what its seal says, and nothing else is awaited."""
+    attempt = case.attempt
+    return (
+        attempt is not None
+        and evidence_fence(case, holder)
+        and attempt.state in ATTEMPT_TERMINAL
+        and attempt.exit_stored
+        and attempt.log_counted
+        and attempt.final_offset == seal.bytes
+        and attempt.expected_digest in ("", seal.digest)
+        and attempt.log_sealed_at is None
+        and attempt.artifacts_due_at is None
+    )
 
 
 def judge_stop_status(report: StopStatus, holder: Holder, case: Case | None, at: Instant) -> Judgement:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from control_plane.domain.case import Case, concluded
-from control_plane.domain.copies import replace
+from control_plane.domain.case import Case
 from control_plane.domain.errors import ErrorCode, NotFound
-from control_plane.domain.evidence import with_missing_bytes
-from control_plane.domain.history import RunEventType
+from control_plane.domain.evidence import sealed
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.logs import LogSeal, LogSegment
 from control_plane.lifecycle.house import House, load, store
@@ -57,15 +55,4 @@ def _seal(house: House, key: AttemptKey, seal: LogSeal, connection: Connection) 
     now = house.clock.now()
     for segment in seal.segments:
         writes.upsert_segment(connection, key, segment)
-    attempt = replace(
-        before.attempt,
-        log_bytes=seal.bytes,
-        log_digest=seal.digest,
-        log_complete=seal.complete,
-        log_sealed_at=now,
-    )
-    after = replace(before, attempt=with_missing_bytes(attempt))
-    if not seal.complete:
-        note = seal.note or "the log is incomplete"
-        after = after.record(RunEventType.EVIDENCE_ADDED, now, note=note)
-    return store(connection, before, concluded(after, now))
+    return store(connection, before, sealed(before, seal, now))

@@ -9,6 +9,7 @@ from control_plane.domain.case import Case
 from control_plane.domain.copies import replace
 from control_plane.domain.ends import Instant, start_failed_by_server
 from control_plane.domain.ids import AttemptKey, Holder
+from control_plane.domain.logs import LogSeal
 from control_plane.domain.protocol import (
     Judgement,
     evidence_fence,
@@ -76,8 +77,14 @@ async def attempt_started(house: House, holder: Holder, report: AttemptStarted) 
     await _report(house, holder, report.key, partial(judge_started, report))
 
 
-async def attempt_exited(house: House, holder: Holder, report: AttemptExited) -> None:
-    await _report(house, holder, report.key, partial(judge_exited, report))
+async def attempt_exited(house: House, holder: Holder, report: AttemptExited, empty: LogSeal | None = None) -> bool:
+    """Whether nothing is left to be done for the attempt: its runner was told so.
+
+    `empty`: the seal of its log, if nothing of that was ever stored. A run that prints nothing needs no verb of its own
+    for the seal.
+    """
+    answer = await _report(house, holder, report.key, partial(judge_exited, report, empty=empty))
+    return answer.verdict is not None and answer.verdict.kind is VerdictKind.RELEASE
 
 
 async def attempt_event(house: House, holder: Holder, report: AttemptEventReport) -> None:

@@ -153,6 +153,12 @@ class FileLogStore:
         log = self._open(key)
         return log.committed.end if isinstance(log, SegmentLog) else log.end
 
+    def is_blank(self, key: AttemptKey) -> bool:
+        if key in self._logs:
+            return False
+        base = self._base(key)
+        return not any(_is_there(path) for path in (segment_path(base, 1), _archive_path(base)))
+
     def read(self, key: AttemptKey, offset: int, limit_bytes: int, cursor: Cursor | None = None) -> LogRead:
         try:
             return self._read(key, offset, limit_bytes, cursor)
@@ -251,6 +257,15 @@ class FileLogStore:
 
     def _worth_it(self, log: SegmentLog) -> bool:
         return len(log.segments) > 1 or log.committed.position > WORTH_COMPRESSING_BYTES
+
+
+def _is_there(path: Path) -> bool:
+    """Raises OSError when the disk does not say."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _archive_path(base: Path) -> Path:

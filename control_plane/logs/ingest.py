@@ -6,13 +6,16 @@ never makes this process hold more.
 """
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from control_plane.domain.ids import AttemptKey, Holder
 from control_plane.domain.log import LogRecord
-from control_plane.domain.logs import LogOwner
+from control_plane.domain.logs import LogOwner, LogSeal
 from control_plane.domain.session import Fenced, LogAck, LogChunk, LogRewind, Release
 from control_plane.logs.commits import Committer, Written
+from control_plane.logs.digest import LogDigest
 from control_plane.logs.ledger import LogLedger
 from control_plane.logs.offsets import Ahead, Append, BadChunk, Covered, place
 from control_plane.logs.seals import Sealer
@@ -25,6 +28,7 @@ log = logger("logs")
 
 
 NOT_HELD = "its runner no longer has it"
+_EMPTY = LogSeal(bytes=0, digest=LogDigest().hex(), complete=True)
 
 
 def _nobody(message: LogAnswer) -> None:
@@ -47,6 +51,8 @@ class Ingest:
         self._store = store
         self._watch = watch
         self._streams = Streams(settings)
+        # Attempts that printed nothing, while their exit records are being stored.
+        self._ending: set[AttemptKey] = set()
         self._committer = Committer(store=store, streams=self._streams, settings=settings, committed=self._committed)
         self._sealer = Sealer(
             ledger=ledger,
@@ -87,8 +93,10 @@ class Ingest:
 
         A chunk of an attempt that the database does not know is left without an answer: verdicts tell the runner.
         """
+        if key in self._ending:
+            return
         stream = await self._stream(key, holder, answer)
-        if stream is None or stream.sealing:
+        if stream is None or stream.sealing or key in self._ending:
             return
         try:
             placed = place(stream.expected, chunk.offset, chunk.records)
@@ -105,6 +113,19 @@ class Ingest:
                 if not stream.turned_away and (stream.ahead_at is None or chunk.offset <= stream.ahead_at):
                     stream.answer(LogRewind(key=key, expected_offset=stream.expected))
                 stream.ahead_at = chunk.offset
+
+    @contextmanager
+    def ending(self, key: AttemptKey, final_offset: int) -> Iterator[LogSeal | None]:
+        """Around the storing of an exit record: what seals the log at once, if the record counts no byte and nothing
+        was ever stored. Until the end nothing is taken in, so that it stays so."""
+        if final_offset or key in self._ending or self._streams.get(key) is not None or not self._is_blank(key):
+            yield None
+            return
+        self._ending.add(key)
+        try:
+            yield _EMPTY
+        finally:
+            self._ending.discard(key)
 
     async def exit_stored(self, key: AttemptKey, holder: Holder, answer: Answer) -> None:
         """The exit record is committed, or is listed again: seal the log if it is whole, else say what is missing."""
@@ -203,6 +224,12 @@ class Ingest:
         )
         self._streams.add(stream)
         return stream
+
+    def _is_blank(self, key: AttemptKey) -> bool:
+        try:
+            return self._store.is_blank(key)
+        except OSError:
+            return False  # the sealer looks again
 
     def _append(self, stream: Stream, records: tuple[LogRecord, ...], end: int) -> None:
         size = cost(records)

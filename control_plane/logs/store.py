@@ -65,6 +65,10 @@ class LogStore(Protocol):
         """The offset behind the last committed byte; 0 for a log that nobody has begun."""
         ...
 
+    def is_blank(self, key: AttemptKey) -> bool:
+        """Whether nothing was ever stored of a log, by a look that may be taken on the event loop."""
+        ...
+
     def append(self, key: AttemptKey, offset: int, records: Sequence[LogRecord]) -> None:
         """Add records at the log's very end, not durable yet. Raises LogSealed, ValueError at another offset."""
         ...

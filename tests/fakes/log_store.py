@@ -31,6 +31,9 @@ class MemoryLogStore:
     def end(self, key: AttemptKey) -> int:
         return self._log(key).committed
 
+    def is_blank(self, key: AttemptKey) -> bool:
+        return key not in self._logs
+
     def append(self, key: AttemptKey, offset: int, records: Sequence[LogRecord]) -> None:
         log = self._log(key)
         if log.sealed:
