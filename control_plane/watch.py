@@ -40,7 +40,7 @@ class Subscription:
 
 
 class Watch:
-    """Topics are strings: "queue", "runs", "schedules", "run:<id>", "runner:<id>", "log:<run>:<epoch>".
+    """Topics are strings: "queue", "slots", "runs", "schedules", "run:<id>", "runner:<id>", "log:<run>:<epoch>".
 
     For the event loop's thread only.
     """

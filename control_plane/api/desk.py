@@ -81,7 +81,15 @@ class Desk:
 
     async def project(self, id_or_name: str) -> Project:
         """A project that the caller may use. Raises NotFound, also for a project of others."""
-        return await self.read(partial(visible_project, caller=current_caller(), id_or_name=id_or_name))
+        caller, known = current_caller(), self.house.projects
+        project = known.get(id_or_name)
+        if project is not None and caller.principal.may_use(project.id):
+            audit.touch(project)
+            return project
+        begun = known.begin()
+        project = await self.read(partial(visible_project, caller=caller, id_or_name=id_or_name))
+        known.keep(id_or_name, project, begun)
+        return project
 
     async def task(self, project: str, text: str, *, show_deleted: bool = False) -> Task:
         """A task that the caller may see and run. Raises NotFound."""

@@ -96,7 +96,7 @@ class Reception:
         log.info("session opened", runner=runner.name, epoch=session.epoch, held=len(hello.inventory))
         await self._settle_logs(session, hello.inventory, verdicts)
         await self._ingest.seal_missing(session.holder, frozenset(entry.key for entry in hello.inventory))
-        self._house.watch.notify("queue")
+        self._house.watch.notify("queue", "slots")
 
     async def take(self, session: LiveSession, message: FromRunner, turns: Turns) -> None:
         """One message of a welcomed session; waits only when too much is under way."""
@@ -174,7 +174,7 @@ class Reception:
         """The ack says what the held set is worth; it is what renews the runner's own loss deadlines."""
         if session.draining != beat.draining:
             session.draining = beat.draining
-            self._house.watch.notify("queue")
+            self._house.watch.notify("queue", "slots")
         verdicts = await self._resumed(await reports.heartbeat(self._house, session.holder, beat.held))
         self._sightings.listed(session.runner_id, beat.held, verdicts, self._house.clock.now())
         next_s = self._house.timing.heartbeat_s(len(self._sessions))

@@ -15,6 +15,8 @@ log = logger("dispatch")
 LONGEST_WAIT_S = 5.0
 SHORTEST_WAIT_S = 0.05
 AFTER_TROUBLE_S = 1.0
+# While no slot is free, new runs are looked at together: only why they wait is new.
+NEW_RUNS_TOGETHER_S = 0.2
 
 
 class Dispatcher:
@@ -24,6 +26,7 @@ class Dispatcher:
         self._house, self._sessions = house, sessions
         self._waiting: dict[RunId, str] = {}
         self._shut: dict[str, str] = {}
+        self._full = False
 
     def waiting_because(self, run: Run) -> str:
         """Why the last round left a run in the queue; empty when it knows nothing of it."""
@@ -33,14 +36,17 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Place until cancelled; trouble is logged and the next round comes a little later."""
-        with self._house.watch.subscribe("queue") as wakeups:
+        watch = self._house.watch
+        with watch.subscribe("queue") as wakeups, watch.subscribe("slots") as slots:
             while True:
                 try:
                     pause_s = await self.round()
                 except Exception:  # one bad round must not end dispatch
                     log.exception("a round of dispatch failed")
                     pause_s = AFTER_TROUBLE_S
-                await wakeups.wait(pause_s)
+                woken = await wakeups.wait(pause_s)
+                if woken and self._full:
+                    await slots.wait(NEW_RUNS_TOGETHER_S)
 
     async def round(self) -> float:
         """Offer what fits now; returns how long nothing is expected to change by itself, in seconds."""
@@ -48,6 +54,7 @@ class Dispatcher:
         draining = {session.runner_id for session in ready if session.draining}
         placement = await placements.decide(self._house, {session.runner_id for session in ready}, draining)
         self._waiting, self._shut = dict(placement.waiting), dict(placement.shut)
+        self._full = placement.full
         if placement.offers:
             await attempts.offer(self._house, placement.offers)
         wake_s = LONGEST_WAIT_S if placement.wake_s is None else placement.wake_s

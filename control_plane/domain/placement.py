@@ -63,6 +63,7 @@ class Placement:
     """Offers to make, in order; for every other run the sentence that says why it waits.
 
     `wake_s`: seconds until a retry's not_before or a refusal ends; None: only an event can change anything.
+    `full`: runs wait, and no slot is free where they could go: a run more changes nothing.
     """
 
     offers: tuple[Match, ...]
@@ -70,6 +71,7 @@ class Placement:
     wake_s: float | None = None
     # By group: why runs that this round did not look at wait for a place.
     shut: Mapping[str, str] = field(default_factory=dict)
+    full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

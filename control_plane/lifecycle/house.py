@@ -19,6 +19,7 @@ from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId
 from control_plane.domain.placement import Refusals
 from control_plane.domain.ports import SpecCodec, Vault
 from control_plane.domain.principal import Caller
+from control_plane.domain.project import Project
 from control_plane.domain.run import RunState
 from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import RunSpec
@@ -32,6 +33,7 @@ from control_plane.storage.database import Connection, Database
 from control_plane.watch import Watch
 
 _SPECS_KEPT = 1_024
+_PROJECTS_KEPT = 1_024
 
 
 def _drop(runner_id: RunnerId, message: ToRunner) -> None:
@@ -90,6 +92,34 @@ class SpecCache:
         return known
 
 
+class KnownProjects:
+    """Projects by what callers call them, as they are stored: each write of a project forgets all. Loop's thread only.
+
+    One server owns its database, so nobody else can change them.
+    """
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, Project] = {}
+        self._writes = 0
+
+    def get(self, text: str) -> Project | None:
+        return self._by_text.get(text)
+
+    def begin(self) -> int:
+        """Before a read: what `keep` wants to be told."""
+        return self._writes
+
+    def keep(self, text: str, project: Project, begun: int) -> None:
+        """Remember what was read, unless a project was written since the read began."""
+        if begun == self._writes and len(self._by_text) < _PROJECTS_KEPT:
+            self._by_text[text] = project
+
+    def forget(self) -> None:
+        """A project was written."""
+        self._writes += 1
+        self._by_text.clear()
+
+
 @dataclass(slots=True, kw_only=True)
 class Returning:
     """After a restore: the runners that have not said yet what they hold, and until when that holds offers back."""
@@ -116,6 +146,7 @@ class House:
     clocks: Clocks = field(init=False)
     refusals: Refusals = field(init=False)
     turns: Turns = field(default_factory=Turns)
+    projects: KnownProjects = field(default_factory=KnownProjects)
     specs: SpecCache = field(init=False)
     # Runs that a runner lists under a fence that was never given out: a restored backup. They are offered to nobody.
     withheld: dict[RunnerId, frozenset[RunId]] = field(default_factory=dict)
@@ -166,6 +197,8 @@ def _topics(case: Case) -> set[str]:
     over = case.run.schedule_id is not None and not case.run.is_active
     if case.run.state is RunState.QUEUED or over or (attempt is not None and not attempt.is_live):
         topics.add("queue")
+    if attempt is not None and not attempt.is_live:
+        topics.add("slots")
     if case.notifications and case.events:
         topics.add(notices.TOPIC)
     if case.run.report_due_at is not None:

@@ -16,7 +16,7 @@ from control_plane.storage import reads
 from control_plane.storage.database import Connection
 
 # How far into the queue a round looks: mostly the first page fills all free slots, and a long queue costs nothing.
-_PAGES = (64, 1_000, 5_000)
+_PAGES = (16, 128, 1_000, 5_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,9 @@ async def decide(house: House, ready: Collection[RunnerId], draining: Collection
         if not seen.more or free <= len(placement.offers):
             break
     house.turns.cursor = seen.cursor
-    return replace(placement, shut=seen.shut, wake_s=_wake_s(house, seen.next_not_before, now, now_s))
+    slots = {run.run_id: run.slots for run in seen.queued}
+    full = bool(slots) and free <= sum(slots[match.run_id] for match in placement.offers)
+    return replace(placement, shut=seen.shut, wake_s=_wake_s(house, seen.next_not_before, now, now_s), full=full)
 
 
 def _look(

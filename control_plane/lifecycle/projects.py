@@ -60,7 +60,7 @@ async def ensure_default(house: House) -> Project:
         known = reads.find_project(connection, DEFAULT_PROJECT_NAME)
         return known or _insert(house, connection, NewProject(name=DEFAULT_PROJECT_NAME), PrincipalId(""))
 
-    return await house.database.write(body, name="projects.ensure_default")
+    return await house.database.write(body, name="projects.ensure_default", after=partial(_told, house))
 
 
 async def create(house: House, caller: Caller, new: NewProject) -> Project:
@@ -79,14 +79,13 @@ async def create(house: House, caller: Caller, new: NewProject) -> Project:
             make=lambda: _insert(house, connection, new, caller.principal.id),
         )
 
-    return await house.database.write(body, name="projects.create")
+    return await house.database.write(body, name="projects.create", after=partial(_told, house))
 
 
 async def update(house: House, project_id: ProjectId, change: ProjectChange) -> Project:
     """Raises NotFound, Aborted ETAG_MISMATCH, AlreadyExists NAME_TAKEN, InvalidArgument."""
     body = partial(_update, house, project_id, change)
-    # A higher limit lets runs start that wait.
-    return await house.database.write(body, name="projects.update", after=lambda _: house.watch.notify("queue"))
+    return await house.database.write(body, name="projects.update", after=partial(_told, house))
 
 
 async def delete(house: House, project_id: ProjectId, etag: str = "") -> None:
@@ -105,7 +104,13 @@ async def delete(house: House, project_id: ProjectId, etag: str = "") -> None:
         writes.delete_tombstones_of_project(connection, project_id, house.clock.now())
         writes.delete_project(connection, project_id)
 
-    await house.database.write(body, name="projects.delete")
+    await house.database.write(body, name="projects.delete", after=partial(_told, house))
+
+
+def _told(house: House, _: object) -> None:
+    house.projects.forget()
+    # A higher limit lets runs start that wait.
+    house.watch.notify("queue", "slots")
 
 
 def _insert(house: House, connection: Connection, new: NewProject, created_by: PrincipalId) -> Project:

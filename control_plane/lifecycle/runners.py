@@ -159,7 +159,7 @@ def _tell(house: House, changed: _Changed) -> None:
 
 
 def _topics(runner: Runner) -> tuple[str, ...]:
-    return ("queue", "runners", f"runner:{runner.id}")
+    return ("queue", "slots", "runners", f"runner:{runner.id}")
 
 
 def _load(connection: Connection, runner_id: RunnerId) -> Runner:
