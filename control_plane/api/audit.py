@@ -11,10 +11,9 @@ from control_plane.api.convert import decoded
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.mapping import Plan
-from control_plane.api.pages import page_answer, page_request
+from control_plane.api.pages import list_filter, page_answer, page_request
 from control_plane.domain.audit import AuditEvent, AuditFault, AuditHead, as_data, head_data, line_of
 from control_plane.domain.filter_fields import AUDIT_FIELDS
-from control_plane.domain.filters import parse_filter
 from control_plane.storage import reads
 
 EVENT = Plan(AuditEvent, audit_pb2.AuditEvent)
@@ -31,7 +30,7 @@ class AuditServicer(audit_pb2_grpc.AuditServiceServicer):
     async def ListAuditEvents(
         self, request: audit_pb2.ListAuditEventsRequest, context: Context
     ) -> audit_pb2.ListAuditEventsResponse:
-        matching = parse_filter(request.filter, AUDIT_FIELDS)
+        matching = list_filter(request, AUDIT_FIELDS)
         chain = self._desk.chain.name
         query = partial(reads.list_audit, chain=chain, request=page_request(request), matching=matching)
         page = await self._desk.read(query)

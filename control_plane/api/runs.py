@@ -15,7 +15,7 @@ from control_plane.api.convert import OPTIONS, RUN_EVENT, SPEC, decode_run_state
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
 from control_plane.api.mapping import BadFields, decode_each, instant, seconds, within
-from control_plane.api.pages import page_answer, page_request
+from control_plane.api.pages import list_filter, page_answer, page_request
 from control_plane.api.template_records import TEMPLATE_USE
 from control_plane.api.watching import LONGEST_WAIT_S
 from control_plane.auth.visibility import tasks_of
@@ -168,9 +168,7 @@ def _run_filter(request: run_pb2.ListRunsRequest, task_id: TaskId | None) -> Run
         created_after = instant(request.created_after) if request.HasField("created_after") else None
     except BadFields as error:
         bad += [within("created_after", violation) for violation in error.violations]
-    if bad:
-        raise invalid_fields(*bad)
-    matching = parse_filter(request.filter, RUN_FIELDS)
+    matching = list_filter(request, RUN_FIELDS, bad)
     return RunFilter(states=states, task_id=task_id, created_after=created_after, matching=matching)
 
 

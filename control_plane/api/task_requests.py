@@ -12,11 +12,11 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from control_plane.api.convert import SPEC
 from control_plane.api.mapping import BadFields, Plan, within
 from control_plane.api.masks import unknown_fields
+from control_plane.api.pages import list_filter
 from control_plane.api.records import ASKED_TASK, AskedTask
 from control_plane.auth.visibility import tasks_of
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.filter_fields import TASK_FIELDS
-from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import ProjectId
 from control_plane.domain.principal import Caller
 from control_plane.domain.spec import RunSpec
@@ -98,7 +98,7 @@ def task_filter_of(request: task_pb2.ListTasksRequest, caller: Caller) -> TaskFi
     """Raises InvalidArgument that says where the filter is wrong."""
     return TaskFilter(
         name_prefix=request.name_prefix,
-        matching=parse_filter(request.filter, TASK_FIELDS),
+        matching=list_filter(request, TASK_FIELDS),
         visible_to=tasks_of(caller),
         show_deleted=request.show_deleted,
     )

@@ -10,13 +10,13 @@ from banksman.v1 import task_pb2, template_pb2
 
 from control_plane.api.convert import SPEC
 from control_plane.api.mapping import BadFields, within
+from control_plane.api.pages import list_filter
 from control_plane.api.task_requests import OF_THEIR_OWN, Asked, changed, new_task_of, partly
 from control_plane.api.template_records import ASKED_TEMPLATE, AskedTemplate
 from control_plane.api.values import texts_of
 from control_plane.auth.visibility import tasks_of
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.filter_fields import TEMPLATE_FIELDS
-from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import ProjectId
 from control_plane.domain.principal import Caller
 from control_plane.domain.spec import RunSpec
@@ -73,7 +73,7 @@ def template_filter_of(request: template_pb2.ListTemplatesRequest, caller: Calle
     """Raises InvalidArgument that says where the filter is wrong."""
     return TemplateFilter(
         name_prefix=request.name_prefix,
-        matching=parse_filter(request.filter, TEMPLATE_FIELDS),
+        matching=list_filter(request, TEMPLATE_FIELDS),
         visible_to=tasks_of(caller),
     )
 

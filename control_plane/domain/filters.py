@@ -221,6 +221,9 @@ class _Parser:
             raw = quoted[1] if quoted[1] is not None else quoted[2]
             starred = raw.endswith("*") and (len(raw) - len(raw[:-1].rstrip("\\")) - 1) % 2 == 0
             return _ESCAPED.sub(r"\1", raw[:-1] if starred else raw), starred, True
+        self._skip()
+        if self._text[self._at : self._at + 1] in tuple("=<>!"):
+            self._refuse(f"{self._text[self._at]!r} begins no value, but in quotes: operators are = != < <= > >= :")
         bare = self._match(_BARE)
         if bare is None:
             self._refuse("a value is expected")

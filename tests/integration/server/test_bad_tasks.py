@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from banksman.v1 import schedule_pb2, spec_pb2, task_pb2
+from banksman.v1 import run_pb2, schedule_pb2, spec_pb2, task_pb2, template_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from google.rpc import error_details_pb2, status_pb2
@@ -100,3 +100,20 @@ async def test_a_run_names_all_of_it(server, doors):
     overrides.options.overrides.env.append(spec_pb2.EnvVar(name="A", value="b"))
     expected = ["options.overrides.env", "options.overrides.slots"]
     assert await offending(doors.tasks.RunTask(overrides)) == expected
+
+
+@pytest.mark.parametrize(
+    ("door", "method", "module"),
+    [
+        ("tasks", "ListTasks", task_pb2),
+        ("templates", "ListTemplates", template_pb2),
+        ("runs", "ListRuns", run_pb2),
+    ],
+)
+async def test_a_list_names_all_of_it(server, doors, door, method, module):
+    request = getattr(module, f"{method}Request")(filter="nothing = 1", page_size=-1)
+    wrong = ["filter", "page_size"]
+    if method == "ListRuns":
+        request.states.append(99)
+        wrong.append("states[0]")
+    assert await offending(getattr(getattr(doors, door), method)(request)) == wrong

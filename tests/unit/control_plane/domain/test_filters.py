@@ -76,6 +76,8 @@ def test_values_have_their_fields_type() -> None:
         ("state = BROKEN", 9, "must be one of QUEUED"),
         ("state", 6, "is expected"),
         ("state =", 8, "a value is expected"),
+        ("state == QUEUED", 8, "'=' begins no value, but in quotes: operators are = != < <= > >= :"),
+        ("tag : =x", 7, "'=' begins no value, but in quotes: operators are = != < <= > >= :"),
         ("state > FAILED", 7, "compared with = != only"),
         ("(state = FAILED", 16, "closing parenthesis"),
         ("state = FAILED)", 15, "behind the filter's end"),
