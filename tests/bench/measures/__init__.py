@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from tests.bench.registry import REGISTERED, Measurement
 
 MODULES = (
+    "rest",
     "dispatch",
     "cancels",
     "logs",
