@@ -18,6 +18,7 @@ from control_plane.cli.output import Printer
 from control_plane.cli.people import name_maker
 from control_plane.cli.plain import plain
 from control_plane.cli.run_artifacts import show_artifacts
+from control_plane.cli.run_report import show_reports
 from control_plane.cli.views import RUN
 from control_plane.cli.words import state_word
 
@@ -41,6 +42,7 @@ def get_run(inv: Invocation, run: str, log_lines: int) -> None:
         return
     show_attempts(printer, found)
     show_artifacts(inv, printer, found)
+    show_reports(inv, printer, found)
     show_remedies(printer, found)
     if state_word(found) in BAD_ENDS and log_lines and found.attempts:
         show_tail(inv, found, log_lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,7 +14,9 @@ from control_plane.cli.completing import complete_runs
 from control_plane.cli.errors import CliError
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.notice_views import REPORT
+from control_plane.cli.output import Printer
 from control_plane.cli.terminal import Sanitiser
+from control_plane.cli.words import enum_word
 
 FORMATS = {"md": "MARKDOWN", "markdown": "MARKDOWN", "html": "HTML", "json": "JSON", "pdf": "PDF"}
 
@@ -36,8 +39,7 @@ def report(inv: Invocation, run: str, form: str | None, to: str | None, listed: 
     Bytes go out as they are: a terminal gets no PDF.
     """
     if listed:
-        asked = contract.report_pb2.ListReportsRequest(project=inv.project, run=run)
-        inv.printer.rows(inv.client.call(inv.client.reports.ListReports, asked, repeatable=True).reports, REPORT)
+        inv.printer.rows(_stored(inv, run), REPORT)
         return
     number = contract.task_pb2.ReportFormat.Value(f"REPORT_FORMAT_{FORMATS[form] if form else 'UNSPECIFIED'}")
     request = contract.report_pb2.GetReportRequest(project=inv.project, run=run, format=number)
@@ -55,3 +57,17 @@ def report(inv: Invocation, run: str, form: str | None, to: str | None, listed: 
         click.echo(Sanitiser().feed(answer.body), nl=False)
     else:
         click.echo(answer.body, nl=False)
+
+
+def show_reports(inv: Invocation, printer: Printer, run: contract.run_pb2.Run) -> None:
+    """The reports that a run of a task has; before it is settled it has none."""
+    if not run.HasField("settled_at") or not (run.task_id or run.template_id):
+        return
+    if found := _stored(inv, run.id):
+        formats = ", ".join(enum_word(each, "format").lower() for each in found)
+        printer.write(f"\nreports: {formats}")
+
+
+def _stored(inv: Invocation, run: str) -> Sequence[contract.report_pb2.Report]:
+    asked = contract.report_pb2.ListReportsRequest(project=inv.project, run=run)
+    return inv.client.call(inv.client.reports.ListReports, asked, repeatable=True).reports

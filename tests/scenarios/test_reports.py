@@ -124,6 +124,7 @@ def test_the_cli_prints_lists_and_writes_reports(told: tuple[House, run_pb2.Run]
     path = house.root / "report.pdf"
     assert house.cli("run", "report", ended.id, "--format", "pdf", "--to", str(path)).returncode == 0
     assert path.read_bytes().startswith(b"%PDF-")
+    assert b"\nreports: json, markdown, html, pdf\n" in house.cli("run", "get", ended.id, "--log-lines", "0").stdout
     listed = json.loads(house.cli("run", "report", ended.id, "--list", "-o", "json").stdout)
     assert len(listed) == len(FORMATS)
 
