@@ -127,6 +127,11 @@ def span(message: Message, field: str) -> Span:
     return Span(to_seconds(getattr(message, field)))
 
 
+def counted(count: int, noun: str) -> str:
+    """1 run, 2 runs."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def to_seconds(duration: Duration) -> float:
     return duration.seconds + duration.nanos / 1e9
 

@@ -8,7 +8,7 @@ from control_plane.cli import contract
 from control_plane.cli.commands import command
 from control_plane.cli.completing import complete_runs
 from control_plane.cli.invocation import Invocation
-from control_plane.cli.output import Column, View
+from control_plane.cli.output import Column, View, counted
 from control_plane.cli.status import human_bytes
 from control_plane.cli.words import short_id
 
@@ -54,5 +54,5 @@ def collect(inv: Invocation, dry_run: bool) -> None:
     runs, logs = sum(each.runs for each in found.garbage), sum(each.logs for each in found.garbage)
     files = sum(each.artifacts for each in found.garbage)
     size = human_bytes(sum(each.log_bytes + each.artifact_bytes for each in found.garbage))
-    what = f"{runs} run(s), {logs} log(s) and {files} artifact(s), {size}"
+    what = f"{counted(runs, 'run')}, {counted(logs, 'log')} and {counted(files, 'artifact')}, {size}"
     inv.say(f"would remove {what}" if dry_run else f"removed {what}")

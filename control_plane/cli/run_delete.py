@@ -12,6 +12,7 @@ from control_plane.cli.completing import complete_runs
 from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.output import counted
 from control_plane.cli.words import short_id
 
 
@@ -23,7 +24,7 @@ def delete(inv: Invocation, runs: tuple[str, ...], yes: bool) -> None:
 
     What made them stays used: no schedule fires again, and no request id makes another run.
     """
-    confirm(inv, f"Delete {len(runs)} run(s) with all that they left?", yes=yes)
+    confirm(inv, f"Delete {counted(len(runs), 'run')} with all that was left?", yes=yes)
     for run in runs:
         found = inv.client.call(
             inv.client.runs.GetRun, contract.run_pb2.GetRunRequest(run=run, project=inv.project), repeatable=True
@@ -41,10 +42,10 @@ def cancel_matching(inv: Invocation, request: contract.run_pb2.CancelRunsRequest
         inv.say("no active run matches")
         return ExitCode.OK
     if not yes and not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise CliError(f"{count} active run(s) match; nothing was cancelled: say --yes to cancel them")
-    confirm(inv, f"Cancel {count} active run(s)?", yes=yes)
+        raise CliError(f"{counted(count, 'active run')} found; nothing was cancelled: say --yes to cancel")
+    confirm(inv, f"Cancel {counted(count, 'active run')}?", yes=yes)
     request.dry_run = False
     request.expected_count = count
     done = inv.client.call(inv.client.runs.CancelRuns, request, repeatable=False)
-    inv.say(f"cancelled {done.cancelled_count} of {done.matched_count} run(s)")
+    inv.say(f"cancelled {done.cancelled_count} of {counted(done.matched_count, 'run')}")
     return ExitCode.OK

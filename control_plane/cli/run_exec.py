@@ -40,6 +40,7 @@ def run_options(function: F) -> F:
         click.option("--not-before", metavar="TIME", help="Earliest start: 10m, or a time."),
         click.option("--meta", multiple=True, metavar="K=V", help="Metadata to keep with the run."),
         click.option("--title", metavar="TEXT", help="A title for lists."),
+        click.option("--request-id", metavar="ID", help="Within 24 h the same id gives the same run, not another."),
     ):
         function = option(function)
     return function
@@ -96,6 +97,7 @@ def exec_run(
     check_following(follow=not detach, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
     if not given.cmd and given.script is None:
         raise CliError("there is no command to run", next_command="banksman run exec -- CMD...")
+    request_id = about.pop("request_id") or new_request_id()
     options = build_options(inv, **about)
     if not options.title:
         # Without a task a list would have nothing to call it by.
@@ -104,7 +106,7 @@ def exec_run(
         project=inv.project,
         spec=build_spec(inv, given, send_stdin=True),
         options=options,
-        request_id=new_request_id(),
+        request_id=request_id,
     )
     try:
         run = inv.client.call(inv.client.runs.CreateRun, request, repeatable=True)
@@ -150,13 +152,12 @@ def run_task(
     """Run a task now."""
     check_following(follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
     changes = {name: about.pop(name) for name in OVERRIDING}
+    request_id = about.pop("request_id") or new_request_id()
     options = build_options(inv, **about)
     override(inv, options, changes)
     if priority is not None:
         assign(options, "priority", priority)
-    request = contract.task_pb2.RunTaskRequest(
-        project=inv.project, task=task, options=options, request_id=new_request_id()
-    )
+    request = contract.task_pb2.RunTaskRequest(project=inv.project, task=task, options=options, request_id=request_id)
     run = inv.client.call(inv.client.tasks.RunTask, request, repeatable=True)
     return started(inv, run, follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
 

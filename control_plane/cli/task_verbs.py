@@ -8,6 +8,7 @@ from control_plane.cli import contract
 from control_plane.cli.commands import command, confirm, yes_option
 from control_plane.cli.completing import complete_tasks
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.output import counted
 from control_plane.cli.tasks import show
 
 
@@ -42,7 +43,7 @@ def delete_runs(inv: Invocation, task: str, deleted_task: bool, yes: bool) -> No
     confirm(inv, f"Delete all runs of task {task}?", yes=yes)
     request = contract.task_pb2.DeleteTaskRunsRequest(project=inv.project, task=task, deleted_task=deleted_task)
     done = inv.client.call(inv.client.tasks.DeleteTaskRuns, request, repeatable=False)
-    inv.say(f"deleted {done.deleted_count} run(s) of task {task}")
+    inv.say(f"deleted {counted(done.deleted_count, 'run')} of task {task}")
 
 
 @command("purge", examples=("banksman task purge build --yes",))

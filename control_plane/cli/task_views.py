@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from control_plane.cli.output import Column, State, View, span, when
-from control_plane.cli.views import command_of, env_of, loss_of, pairs, retry_of, rule_of, selectors_of
+from control_plane.cli.views import command_of, env_of, loss_of, pairs, retry_of, rule_of, selectors_of, template_of
 from control_plane.cli.words import enum_word, enum_words
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ TASK = View(
         Column("id", lambda task: task.id),
         Column("state", _state),
         Column("description", lambda task: task.description),
+        Column("template", template_of),
         Column("command", _what),
         Column("variables", _variables),
         Column("selectors", lambda task: selectors_of(task.spec)),

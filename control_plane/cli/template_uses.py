@@ -126,8 +126,9 @@ def run_template(
         if name not in inv.environ:
             raise CliError(f"--sensitive-param {name}: your environment has no such variable")
         assign(use.parameters[name], "string_value", inv.environ[name])
+    request_id = about.pop("request_id") or new_request_id()
     request = contract.run_pb2.CreateRunRequest(
-        project=inv.project, template=use, options=build_options(inv, **about), request_id=new_request_id()
+        project=inv.project, template=use, options=build_options(inv, **about), request_id=request_id
     )
     run = inv.client.call(inv.client.runs.CreateRun, request, repeatable=True)
     return started(inv, run, follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)

@@ -11,12 +11,17 @@ from control_plane.cli.output import Cell, Column, Id, State, View, iso, span, t
 from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
 
 if TYPE_CHECKING:
-    from control_plane.cli.contract import access_pb2, run_pb2, schedule_pb2, spec_pb2
+    from control_plane.cli.contract import access_pb2, run_pb2, schedule_pb2, spec_pb2, task_pb2
 
 
 def pairs(labels: object) -> str:
     """A map of labels as k=v,k=v in the order of the keys."""
     return ",".join(f"{key}={value}" for key, value in sorted(dict(labels).items()))  # type: ignore[call-overload]
+
+
+def template_of(made: run_pb2.Run | task_pb2.Task) -> str:
+    """The template that a run or task was made of, in its version then."""
+    return f"{made.template_name} (version {made.template_version})" if made.template_id else ""
 
 
 def command_of(spec: spec_pb2.RunSpec) -> str:
@@ -136,6 +141,7 @@ RUN = View(
         Column("why", run_cause),
         Column("exit", exit_of),
         Column("task", lambda run: run.task_name),
+        Column("template", template_of),
         Column("title", lambda run: run.options.title),
         Column("command", run_command),
         Column("variables", variables_of),

@@ -51,7 +51,11 @@ def of_task(house: House, conn: Connection, task_id: TaskId, project_id: Project
     if task is None or task.deleted_at is not None or task.project_id != project_id:
         raise NotFound(ErrorCode.TASK_NOT_FOUND)
     if not task.active:
-        raise FailedPrecondition(ErrorCode.TASK_INACTIVE, f"Task {task.name} is not active.")
+        raise FailedPrecondition(
+            ErrorCode.TASK_INACTIVE,
+            f"Task {task.name} is not active.",
+            hint=f"banksman task update {task.name} --active",
+        )
     if options.overrides is None:
         return Source(frozen=house.specs.frozen(conn, task.spec_sha256), given=_given(options), task=task)
     spec = house.spec(conn, task.spec_sha256)

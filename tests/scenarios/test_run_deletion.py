@@ -131,7 +131,7 @@ def test_runs_are_deleted_and_cancelled_by_the_command_line(shared: House) -> No
     assert {shared.get(run).cancel_note for run in waiting} == {"many"}
     assert shared.cli("run", "delete", over, *waiting, "--yes").returncode == 0
     assert shared.cli("task", "delete-runs", "cli deletion", "--yes").stderr.endswith(
-        b"deleted 0 run(s) of task cli deletion\n"
+        b"deleted 0 runs of task cli deletion\n"
     )
     for run in (over, *waiting):
         with pytest.raises(grpc.RpcError) as caught:

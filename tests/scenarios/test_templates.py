@@ -55,6 +55,7 @@ def test_a_template_is_run_and_makes_tasks(shared: House) -> None:
     arguments, surroundings = json.loads(ok(shared, *run, p="correct horse"))
     assert arguments == [EVIL, "3", "free"]
     assert surroundings == {"E": f"<{EVIL}>", "BANKSMAN_VAR_P": "***"}
+    assert "template\tshow (version 1)\n" in ok(shared, "run", "get", "@last")
     direct = json.loads(ok(shared, "run", "get", "@last", "-o", "json"))
     assert (direct["template_name"], direct["template_version"], direct["task_id"]) == ("show", 1, "")
 
@@ -65,6 +66,11 @@ def test_a_template_is_run_and_makes_tasks(shared: House) -> None:
     ok(shared, *made)
     arguments, surroundings = json.loads(ok(shared, "task", "run", "shown", "--follow", "--var", "v=given"))
     assert (arguments, surroundings["BANKSMAN_VAR_P"]) == (["1", "4", "given"], "***")
+    assert "template\tshow (version 2)\n" in ok(shared, "task", "get", "shown")
+    assert ok(shared, "task", "list", "--filter", "template = show", "-o", "name") == "shown\n"
+    assert len(ok(shared, "run", "list", "--filter", "template = show", "-o", "name").splitlines()) == 2
+    in_use = shared.cli("secret", "rm", "TEMPLATE_P", "--yes")
+    assert (in_use.returncode, b"in use by task shown" in in_use.stderr) == (6, True)
     task = json.loads(ok(shared, "task", "get", "shown", "-o", "json"))
     assert (task["template_name"], task["template_version"], task["tags"]) == ("show", 2, ["shown"])
     old = json.loads(ok(shared, "template", "get", "show", "--version", "1", "-o", "json"))

@@ -84,4 +84,4 @@ def test_what_goes_is_counted() -> None:
     answer = system_pb2.CollectGarbageResponse(garbage=[found])
     outcome = banksman("system", "gc", "--dry-run", script=[("CollectGarbage", answer)])
     assert outcome.calls[0].request.dry_run
-    assert "would remove 2 run(s), 3 log(s) and 1 artifact(s), 2.0 KiB" in outcome.stderr
+    assert "would remove 2 runs, 3 logs and 1 artifact, 2.0 KiB" in outcome.stderr
