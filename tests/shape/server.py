@@ -128,6 +128,7 @@ def _in_calls() -> None:
 
         async def counted(request: Any, context: Any) -> Any:
             _method.set(method.rpartition("/")[2])
+            count(f"call {_method.get()}")
             return await call(request, context)
 
         return counted

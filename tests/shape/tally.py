@@ -1,4 +1,4 @@
-"""Counts by name over several processes: lines in one file, appended as they happen.
+"""Counts by name over several processes: lines in one file, appended as they happen, with the time.
 
 Standard library only, for it also lives in the processes above the runs.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import sys
+import time
 from collections import Counter
 
 FILE = "TALLY_FILE"
@@ -18,7 +19,7 @@ def count(name: str, amount: int = 1) -> None:
     # The file is opened each time: a shim closes what it has inherited.
     descriptor = os.open(os.environ[FILE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, f"{name} {amount}\n".encode())
+        os.write(descriptor, f"{name} {amount} {time.time_ns()}\n".encode())
     finally:
         os.close(descriptor)
 
@@ -54,6 +55,11 @@ class Tally:
     def now(self) -> Counter[str]:
         found: Counter[str] = Counter()
         for line in self._path.read_text().splitlines():
-            name, _, amount = line.rpartition(" ")
+            name, amount, _ = line.rsplit(" ", 2)
             found[name] += int(amount)
         return found
+
+    def course(self, begin_ns: int) -> list[tuple[int, str]]:
+        """What was counted since then, with its time, in order."""
+        lines = (line.rsplit(" ", 2) for line in self._path.read_text().splitlines())
+        return sorted((int(at), name) for name, _, at in lines if int(at) >= begin_ns)
