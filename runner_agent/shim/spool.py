@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from runner_agent.shim import spool_format as fmt
 from runner_agent.shim.digest import LogDigest
-from runner_agent.shim.files import disk_is_full, sync_directory
+from runner_agent.shim.files import disk_is_full
 
 FILE_BYTES = 16 << 20
 TAIL_BYTES = 4 << 20
@@ -83,14 +83,15 @@ class Spool:
         self._dirty = 0
 
     def finish(self) -> tuple[int, str, tuple[tuple[int, int], ...]]:
-        """Sync and close: (final offset, digest, gaps). Nothing may be appended afterwards."""
+        """Sync and close: (final offset, digest, gaps). Nothing may be appended afterwards.
+
+        The names of the files survive a power cut with that of the exit record, which comes into the same directory
+        behind them: its sync is theirs too, nobody is told of an end before it, and no disk keeps a later name
+        without the earlier ones.
+        """
         self._close_file()
         self._seal_ring()
         self._digest.gap(self.offset)
-        try:
-            sync_directory(self._directory)
-        except OSError:
-            self._failures += 1
         return self.offset, self._digest.hex(), tuple(self._digest.gaps)
 
     # ---- one write
