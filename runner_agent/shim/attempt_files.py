@@ -38,7 +38,9 @@ class Place:
     state_directory: str
     name: str
     shim_pid: int
+    shim_start_time: int | None
     guard_pid: int
+    guard_start_time: int | None
     boot_id: str
     oom_score: str
     use_cgroups: bool
@@ -58,7 +60,9 @@ class Place:
         os.makedirs(directory, mode=0o700, exist_ok=directory.startswith(self.state_directory))
         return os.path.join(directory, self.short_name)
 
-    def identity(self, start: AttemptStart, pid: int, *, cgroup: str | None, run_socket: str | None) -> bytes:
+    def identity(
+        self, start: AttemptStart, pid: int, start_time: int | None, *, cgroup: str | None, run_socket: str | None
+    ) -> bytes:
         """The identity of a waiting child, as JSON bytes."""
         return files.encode_json(
             {
@@ -66,15 +70,15 @@ class Place:
                 "run_id": start.run_id,
                 "epoch": start.epoch,
                 "pid": pid,
-                "start_time": files.start_time(pid),
+                "start_time": start_time,
                 "boot_id": self.boot_id,
                 "cookie": start.cookie,
                 "cgroup": cgroup,
                 "run_socket": run_socket,
                 "shim_pid": self.shim_pid,
-                "shim_start_time": files.start_time(self.shim_pid),
+                "shim_start_time": self.shim_start_time,
                 "guard_pid": self.guard_pid,
-                "guard_start_time": files.start_time(self.guard_pid),
+                "guard_start_time": self.guard_start_time,
             }
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from runner_agent.shim.files import read_kernel, write_kernel
 from runner_agent.shim.linux import fork_into_cgroup
 
 
@@ -101,21 +102,14 @@ class Cgroup:
 
     def _write(self, name: str, text: str) -> bool:
         try:
-            descriptor = os.open(os.path.join(self.path, name), os.O_WRONLY | os.O_CLOEXEC)
+            write_kernel(f"{self.path}/{name}", text)
         except OSError:
             return False
-        try:
-            os.write(descriptor, text.encode("ascii"))
-        except OSError:
-            return False
-        finally:
-            os.close(descriptor)
         return True
 
     def _read(self, name: str) -> str | None:
         try:
-            with open(os.path.join(self.path, name), encoding="ascii") as file:
-                return file.read()
+            return read_kernel(f"{self.path}/{name}").decode("ascii")
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EACCES, errno.EPERM):
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from runner_agent.shim.cgroup import Cgroup
@@ -14,12 +15,25 @@ _FREEZER = "freezer"
 
 def create(name: str) -> Cgroup | None:
     """A new cgroup below our own, of the best kind that the host allows; None if it allows none."""
-    parent = own_cgroup()
-    made = None if parent is None else Cgroup.create_in(parent, name)
-    if made is not None:
+    made = _create_in(_own_places(), name)
+    if made is None and any(place is not None and not os.path.isdir(place) for place in _own_places()):
+        _own_places.cache_clear()  # we were moved, and what was ours is gone
+        made = _create_in(_own_places(), name)
+    return made
+
+
+@functools.cache
+def _own_places() -> tuple[str | None, str | None]:
+    """Looked up once, before the first fork: below the place that we had, children stay where they are told to be."""
+    return own_cgroup(), own_freezer()
+
+
+def _create_in(places: tuple[str | None, str | None], name: str) -> Cgroup | None:
+    unified, freezer = places
+    made = None if unified is None else Cgroup.create_in(unified, name)
+    if made is not None or freezer is None:
         return made
-    parent = own_freezer()
-    return None if parent is None else FreezerCgroup.create_in(parent, name)
+    return FreezerCgroup.create_in(freezer, name)
 
 
 def at(path: str | None) -> Cgroup | None:

@@ -7,26 +7,16 @@ import errno
 import marshal
 import os
 import resource
-import signal
 import stat
 from dataclasses import dataclass
 from typing import NoReturn
 
+from runner_agent.shim.files import write_kernel
 from runner_agent.shim.linux import die_with_parent
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_REPORT_BYTES = 4096
 ABANDONED = 125
-
-
-def _ignored_signals() -> tuple[int, ...]:
-    """What this process was started with, or Python has chosen, to ignore; and what the shim ignores."""
-    chosen = {signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ}
-    found = {number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN}
-    return tuple(sorted(int(number) for number in found | chosen))
-
-
-_MAY_BE_IGNORED = _ignored_signals()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,13 +125,11 @@ def _keep_only_streams(ends: ChildEnds) -> None:
 
 
 def _reset_process(oom_score: str) -> None:
-    # Those with a handler fall back to the default in exec by themselves; ignored ones would stay ignored.
-    for number in _MAY_BE_IGNORED:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    # Signals need nothing here: the fork server has handlers for them, which exec takes away, and blocks none.
     os.umask(0o022)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(oom_score)
+    if oom_score:
+        with contextlib.suppress(OSError):
+            write_kernel("/proc/self/oom_score_adj", oom_score)
 
 
 def _arrange(instruction: Instruction) -> None:
@@ -154,7 +142,6 @@ def _arrange(instruction: Instruction) -> None:
 
 
 def _limit(instruction: Instruction) -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     for name, soft, hard in instruction.rlimits:
         resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (soft, hard))
 

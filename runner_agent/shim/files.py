@@ -14,6 +14,7 @@ from runner_agent.shim.codec import BadMessage, JsonObject
 RESERVE = "exit.tmp"
 RESERVE_BYTES = 640 << 10
 _CHECKSUM = "crc32"
+_READ_BYTES = 16 << 10
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -135,8 +136,7 @@ def working_directory_is_gone() -> bool:
 
 def boot_id() -> str:
     """Names this boot of this host."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    return read_kernel("/proc/sys/kernel/random/boot_id").decode("ascii").strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +155,31 @@ class ProcessStat:
         return self.state in "ZX" and self.threads <= 1
 
 
+def read_kernel(path: str) -> bytes:
+    """A file of /proc or of a cgroup, whole: one read may end before it does. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, _READ_BYTES)
+        while more := os.read(descriptor, _READ_BYTES):
+            data += more
+    finally:
+        os.close(descriptor)
+    return data
+
+
+def write_kernel(path: str, text: str) -> None:
+    """Write to a file of /proc or of a cgroup. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode("ascii"))
+    finally:
+        os.close(descriptor)
+
+
 def process_stat(pid: int) -> ProcessStat | None:
     """The process's stat; None if there is no such process."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            data = file.read()
+        data = read_kernel(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name stands in parentheses and may hold anything, parentheses and newlines too.

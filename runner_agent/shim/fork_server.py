@@ -15,55 +15,46 @@ import errno
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 
 from runner_agent.shim import cgroups, codec, files, protocol, tree
-from runner_agent.shim.attempt_files import RUNS, MaskRequest, Place
+from runner_agent.shim.attempt_files import RUNS, MaskRequest
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.linux import become_subreaper
-from runner_agent.shim.loop import READ, Loop, SignalPipe
+from runner_agent.shim.loop import READ, Loop, SignalPipe, let_pass
 from runner_agent.shim.messages import AttemptStart
+from runner_agent.shim.orphans import Orphans
 from runner_agent.shim.peers import refuse
 from runner_agent.shim.protocol import ALREADY_ACTIVE
-from runner_agent.shim.serve import serve, wait_and_serve
+from runner_agent.shim.rehearsal import rehearse
+from runner_agent.shim.spares import Shims
 
 LOCK = "fork.lock"
 LOG = "fork_server.log"
 MAX_CONNECTIONS = 256
-QUIET_S = 0.02
+QUIET_S = 0.005
 IDLE_S = 60.0
+REHEARSALS = 24  # Python looks at a function some times before it settles on how to run it
 _MAX_LOG_BYTES = 1 << 20
-
-
-@dataclass(slots=True)
-class _DeadShim:
-    """A shim that ended without finishing: its orphans are being killed. A spare one has no name yet."""
-
-    name: str
-    shim_pid: int
-    killed: int = 0
 
 
 class ForkServer:
     """One loop over the listening socket, young connections and the ends of children."""
 
     def __init__(self, state_directory: str, build: str, lock: int, *, use_cgroups: bool) -> None:
-        self._state_directory = state_directory
         self._build = build
         self._lock = lock
         self._use_cgroups = use_cgroups
-        self._boot_id = files.boot_id()
-        self._oom_score = _oom_score()
         self._loop = Loop()
-        self._shims: dict[int, str] = {}
-        self._dead: list[_DeadShim] = []
+        self._shims = Shims(state_directory, oom_score=_oom_score(), use_cgroups=use_cgroups)
+        self._orphans = Orphans(self._shims.names, use_cgroups=use_cgroups)
         self._young: dict[int, tuple[socket.socket, protocol.FrameBuffer]] = {}
         self._retiring = False
-        self._spare: tuple[int, socket.socket] | None = None
+        self._child_ended = True
         self._useless_since_s: float | None = None
         self._listener: socket.socket | None = protocol.listen(protocol.FORK_SERVER_SOCKET)
         self._loop.watch(self._listener.fileno(), READ, self._accept)
@@ -74,22 +65,30 @@ class ForkServer:
         """Until it has retired and its last shim is gone."""
         if self._use_cgroups:
             cgroups.remove_left_behind()
-        while not (self._retiring and not self._shims and not self._orphans()):
+        while not (self._retiring and not self._shims.names and not self._orphans.pids()):
             busy = self._loop.turn(self._timeout_s())
-            self._tend()
-            self._retire_if_useless(time.monotonic())
-            if not busy and self._spare is None and not self._retiring:
-                self._fork_spare()
+            if self._child_ended or not busy or not self._orphans.are_dealt_with:
+                self._tend()
+            now_s = time.monotonic()
+            self._retire_if_useless(now_s)
+            if not busy and self._wants_spares(now_s):
+                self._shims.fork_spares(now_s)
+            elif not busy:
+                self._shims.dismiss_spares(kept=1)
 
     def _timeout_s(self) -> float:
-        if self._dead:
+        if not self._orphans.are_dealt_with:
             return 0.01
-        longest_s = 30.0 if self._useless_since_s is None else min(30.0, IDLE_S / 4)
-        return longest_s if self._spare is not None or self._retiring else QUIET_S
+        if self._wants_spares(time.monotonic()):
+            return QUIET_S
+        return 30.0 if self._useless_since_s is None else min(30.0, IDLE_S / 4)
+
+    def _wants_spares(self, now_s: float) -> bool:
+        return not self._retiring and self._shims.wants_spares(now_s)
 
     def _retire_if_useless(self, now_s: float) -> None:
         """An agent that was killed may never come back; one that does come starts another fork server."""
-        if self._young or any(self._shims.values()) or self._retiring or self._dead:
+        if self._young or self._shims.at_work or self._retiring or not self._orphans.are_dealt_with:
             self._useless_since_s = None
         elif self._useless_since_s is None:
             self._useless_since_s = now_s
@@ -160,9 +159,7 @@ class ForkServer:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(protocol.FORK_SERVER_SOCKET)
         fcntl.flock(self._lock, fcntl.LOCK_UN)
-        if self._spare is not None:
-            self._spare[1].close()  # which makes it leave
-            self._spare = None
+        self._shims.dismiss_spares()
 
     # ---- shims
 
@@ -174,40 +171,11 @@ class ForkServer:
             refuse(connection, *refusal)
             connection.close()
             return
-        if not self._hand_to_spare(connection, str(name)):
-            try:
-                pid = self._fork_shim(connection, str(name))
-            except OSError as error:
-                refuse(connection, "FORK", f"no shim could be forked: {error.strerror}")
-            else:
-                self._shims[pid] = str(name)
+        try:
+            self._shims.start(connection, str(name), time.monotonic())
+        except OSError as error:
+            refuse(connection, "FORK", f"no shim could be forked: {error.strerror}")
         connection.close()
-
-    def _hand_to_spare(self, connection: socket.socket, name: str) -> bool:
-        """Give the attempt to the shim that was forked ahead; False if there is none."""
-        if self._spare is None:
-            return False
-        (pid, channel), self._spare = self._spare, None
-        try:
-            socket.send_fds(channel, [name.encode()], [connection.fileno()])
-        except OSError:
-            return False  # it has died, and will be reaped
-        finally:
-            channel.close()
-        self._shims[pid] = name
-        return True
-
-    def _fork_spare(self) -> None:
-        """Fork a shim ahead, in a quiet moment."""
-        ours, theirs = socket.socketpair()
-        try:
-            pid = self._fork_shim(theirs, "")
-        except OSError:
-            ours.close()  # the next start will say so, if it is still true
-        else:
-            self._shims[pid] = ""
-            self._spare = (pid, ours)
-        theirs.close()
 
     def _refusal(self, frame: JsonObject, name: object) -> tuple[str, str] | None:
         if not protocol.speaks_with(frame):
@@ -218,90 +186,28 @@ class ForkServer:
             return "NO_DIRECTORY", "there is no such run directory"
         return None
 
-    def _fork_shim(self, connection: socket.socket, name: str) -> int:
-        """Fork a shim for the agent at the other end, or a spare one if `name` is empty. Raises OSError."""
-        guard = os.getpid()
-        pid = os.fork()
-        if pid != 0:
-            return pid
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            descriptor = connection.detach()
-            os.closerange(3, descriptor)
-            os.closerange(descriptor + 1, 1 << 20)
-            place = Place(
-                state_directory=self._state_directory, name=name, shim_pid=os.getpid(), guard_pid=guard,
-                boot_id=self._boot_id, oom_score=self._oom_score, use_cgroups=self._use_cgroups,
-            )  # fmt: skip
-            life = serve if name else wait_and_serve
-            life(socket.socket(fileno=descriptor), place)
-            code = 0
-        except BaseException:  # noqa: BLE001 - the last frame of a process: say what happened and leave
-            sys.excepthook(*sys.exc_info())
-        finally:
-            os._exit(code)
-
     def _on_signals(self) -> None:
-        if signal.SIGTERM in self._signals.read():
+        numbers = self._signals.read()
+        self._child_ended = self._child_ended or signal.SIGCHLD in numbers
+        if signal.SIGTERM in numbers:
             self._retire()
 
     def _tend(self) -> None:
-        """Reap; kill what dead shims have left; say so in their directories when nothing of it is left."""
+        """Reap, and deal with what dead shims have left; only the end of a child can leave anything."""
+        self._child_ended = False
+        reaped = False
         for ended in tree.reap():
-            name = self._shims.pop(ended.pid, None)
-            if self._spare is not None and self._spare[0] == ended.pid:
-                self._spare[1].close()
-                self._spare = None
+            reaped = True
+            name = self._shims.ended(ended.pid)
             if name is not None and ended.exit_code != 0:
-                self._dead.append(_DeadShim(name, ended.pid))
-        if not self._orphans():
-            self._bear_witness()
-            return
-        casualties = tree.Casualties()
-        tree.kill_round(os.getpid(), casualties, spared=frozenset(self._shims))
-        if not self._dead:
-            self._dead.append(_DeadShim("", 0))  # a shim gave up on them: keep looking until they are gone
-        for dead in self._dead:
-            dead.killed += len(casualties.killed)
-
-    def _orphans(self) -> list[int]:
-        """Children that are no live shim.
-
-        ECHILD would be the kernel's word that nothing is left, but live shims are children too. This list is as good
-        a word: when a process dies, the kernel gives its children to us before our wait can see its end, and only our
-        own wait takes one off our list. So what a dead shim leaves is never off it, between any two reads, until we
-        have waited for the last of it; one that we may not kill (another user's) stays on it, and nothing is proven.
-        """
-        return [pid for pid in tree.children(os.getpid()) if pid not in self._shims]
-
-    def _list_is_ours(self) -> bool:
-        """Whether /proc shows this process's own children: all that we have not waited for, and none is ECHILD."""
-        listed = tree.children(os.getpid())
-        return all(pid in listed for pid in self._shims) and (bool(self._shims) or not tree.has_children())
-
-    def _bear_witness(self) -> None:
-        if not self._dead:
-            return
-        if self._use_cgroups:
-            cgroups.remove_left_behind()
-        proven = self._list_is_ours()
-        for dead in self._dead:
-            if not dead.name:
-                continue
-            body: JsonObject = {"version": 1, "shim_pid": dead.shim_pid, "tree_empty": proven, "killed": dead.killed}
-            try:
-                files.write_once(os.path.join(RUNS, dead.name), "swept", files.encode_json(body))
-            except FileNotFoundError:
-                continue  # released meanwhile: nobody asks any more
-            except OSError as error:
-                os.write(2, f"fork server: {dead.name}: {error}\n".encode())
-        self._dead = []
+                self._orphans.left_by(name, ended.pid)
+        if reaped or not self._orphans.are_dealt_with:
+            self._orphans.tend()
 
 
 def main() -> None:
     """Detach, take the place, tell the starter how that went (exit status), serve."""
-    state_directory, build, cgroups = sys.argv[1:4]
+    state_directory, build, kind = sys.argv[1:4]
     os.chdir(state_directory)
     starter_end, our_end = os.pipe2(os.O_CLOEXEC)
     if os.fork() != 0:
@@ -316,16 +222,37 @@ def main() -> None:
         os.write(our_end, bytes([ALREADY_ACTIVE]))
         os._exit(ALREADY_ACTIVE)
     _redirect()
-    for number in (signal.SIGPIPE, signal.SIGHUP, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    _settle_for_children()
     become_subreaper()
-    server = ForkServer(os.getcwd(), build, lock, use_cgroups=cgroups == "cgroups")
+    server = ForkServer(os.getcwd(), build, lock, use_cgroups=kind == "cgroups")
     os.write(our_end, b"\0")
     os.close(our_end)
-    codec.warm(AttemptStart, MaskRequest)
-    gc.collect()
-    gc.freeze()
+    _make_ready_to_fork()
     server.run()
+
+
+def _make_ready_to_fork() -> None:
+    """What every shim would do to its memory is done once, before the first fork: what it only reads stays shared.
+
+    Python fills caches and rewrites its own code as it runs, and a collection would write to every object.
+    """
+    codec.warm(AttemptStart, MaskRequest)
+    for _ in range(REHEARSALS):
+        rehearse(masks=(b"a rehearsal",))
+    gc.collect()
+    gc.disable()
+    gc.freeze()
+
+
+def _settle_for_children() -> None:
+    """What children have to start with is set once, here: each then has it without a call of its own.
+
+    A signal with a handler is back to its default after exec, an ignored one would stay ignored for the program.
+    """
+    let_pass({signal.SIGPIPE, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ})
+    let_pass(number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _redirect() -> None:
@@ -343,9 +270,10 @@ def _redirect() -> None:
 
 
 def _oom_score() -> str:
-    """Children get the score that we were started with; we and the shims are spared while that is allowed."""
-    with open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        inherited = file.read().strip()
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write("-500")
+    """The score that we were started with, for children: we and the shims are spared. Empty if that is not allowed."""
+    inherited = files.read_kernel("/proc/self/oom_score_adj").decode("ascii").strip()
+    try:
+        files.write_kernel("/proc/self/oom_score_adj", "-500")
+    except OSError:
+        return ""
     return inherited

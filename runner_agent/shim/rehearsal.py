@@ -40,11 +40,11 @@ _PLAY: tuple[Event, ...] = (
 )
 
 
-def rehearse() -> None:
+def rehearse(masks: tuple[bytes, ...] = ()) -> None:
     """Go through the values of one small attempt; nothing is read, written or started."""
     step = StepStart(argv=("program", "argument"), env={"NAME": "value"}, cwd="/")
     frames = protocol.FrameBuffer()
-    sent = AttemptStart(run_id="rehearsal", epoch=1, steps=(step,), cookie="rehearsal", masks=(b"a rehearsal",))
+    sent = AttemptStart(run_id="rehearsal", epoch=1, steps=(step,), cookie="rehearsal", masks=masks)
     frames.feed(protocol.encode_frame("start", {"start": codec.to_json(sent)}))
     frame = frames.next_frame()
     start = codec.from_json(AttemptStart, {} if frame is None else frame["start"])

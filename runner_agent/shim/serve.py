@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from dataclasses import replace
 
 from runner_agent.shim import attempt_files, files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
-from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.loop import Loop
 from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
@@ -18,27 +18,25 @@ from runner_agent.shim.starter import Starter
 from runner_agent.shim.states import Begun
 
 START_TIMEOUT_S = 30.0
+_DESCRIPTOR = struct.Struct("i")
 
 
-def wait_and_serve(channel: socket.socket, place: attempt_files.Place) -> None:
+def wait_and_serve(channel: socket.socket, place: attempt_files.Place, starter: Starter) -> None:
     """The life of a shim that was forked ahead: it gets ready, then waits for its run directory and its agent."""
-    become_subreaper()
-    starter = Starter.fork(use_cgroups=place.use_cgroups, oom_score=place.oom_score)
     rehearse()
-    name, descriptors, _, _ = socket.recv_fds(channel, 4096, 1)
+    name, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_LEN(_DESCRIPTOR.size))
     channel.close()
-    if not descriptors:
+    if not ancillary:
         starter.abandon()  # the fork server has no use for us any more
         return
-    serve(socket.socket(fileno=descriptors[0]), replace(place, name=name.decode()), starter)
+    (descriptor,) = _DESCRIPTOR.unpack(ancillary[0][2])
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=descriptor)
+    serve(connection, replace(place, name=name.decode()), starter)
 
 
-def serve(connection: socket.socket, place: attempt_files.Place, starter: Starter | None = None) -> None:
-    """The life of a shim, in a process of its own."""
-    os.chdir(os.path.join(place.state_directory, attempt_files.RUNS, place.name))
-    if starter is None:
-        become_subreaper()
-        starter = Starter.fork(use_cgroups=place.use_cgroups, oom_score=place.oom_score)
+def serve(connection: socket.socket, place: attempt_files.Place, starter: Starter) -> None:
+    """The life of a shim, in a process of its own that is a subreaper; its first child waits in `starter`."""
+    os.chdir(f"{place.state_directory}/{attempt_files.RUNS}/{place.name}")
     lock = files.try_lock("lock")
     body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid()}
     connection.setblocking(True)

@@ -68,6 +68,7 @@ class Shim:
         self._streams: StepStreams | None = None
         self._clearing: Clearing | None = None
         self._cgroup: Cgroup | None = None
+        self._child_start_time: int | None = None
         self._run_socket: RunSocket | None = None
         self._meter = Meter()
         self._words = Words(self._needles)
@@ -187,7 +188,7 @@ class Shim:
         except OSError as error:
             self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
             return
-        self._cgroup = starter.cgroup
+        self._cgroup, self._child_start_time = starter.cgroup, starter.start_time
         self._streams = streams = starter.streams
         streams.instruct(
             instruction.encode(), stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles
@@ -208,7 +209,9 @@ class Shim:
         cgroup = None if self._cgroup is None else self._cgroup.path
         run_socket = None if self._run_socket is None else self._run_socket.path
         try:
-            identity = self._place.identity(self._start, order.pid, cgroup=cgroup, run_socket=run_socket)
+            identity = self._place.identity(
+                self._start, order.pid, self._child_start_time, cgroup=cgroup, run_socket=run_socket
+            )
             files.write_once(".", attempt_files.identity_name(order.step), identity)
         except OSError as error:
             self._hear(IdentityStored(stored=False, message=f"the attempt's identity could not be stored: {error}"))

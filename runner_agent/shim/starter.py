@@ -10,7 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from runner_agent.shim import cgroups
+from runner_agent.shim import cgroups, files
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.child import wait_and_become
 from runner_agent.shim.streams import StepStreams
@@ -21,6 +21,7 @@ class Starter:
     """A waiting child, its pipes, and its cgroup if it has one."""
 
     pid: int
+    start_time: int | None
     streams: StepStreams
     cgroup: Cgroup | None
 
@@ -35,7 +36,7 @@ class Starter:
         if pid == 0:
             wait_and_become(streams.child_ends, shim_pid, oom_score)
         streams.keep_own_ends()
-        return cls(pid=pid, streams=streams, cgroup=cgroup)
+        return cls(pid=pid, start_time=files.start_time(pid), streams=streams, cgroup=cgroup)
 
     def abandon(self) -> None:
         """It is not needed: let it go, and its cgroup as soon as it is gone."""

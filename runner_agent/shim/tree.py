@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from runner_agent.shim.files import process_stat
+from runner_agent.shim.files import process_stat, read_kernel
 from runner_agent.shim.linux import WALL
 
 COOKIE_VARIABLE = "BANKSMAN_COOKIE"
@@ -75,9 +75,9 @@ def children(pid: int) -> list[int]:
     """The direct children of all threads of `pid`, zombies included."""
     found: list[int] = []
     try:
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
-                found += map(int, file.read().split())
+        threads = (str(pid),) if pid == os.getpid() else os.listdir(f"/proc/{pid}/task")  # we have one thread
+        for thread in threads:
+            found += map(int, read_kernel(f"/proc/{pid}/task/{thread}/children").split())
     except (FileNotFoundError, ProcessLookupError):
         if _has_children_files():
             return found

@@ -10,6 +10,8 @@ from typing import Any
 
 from runner_agent.shim import files, fork_server, shim, tree
 from runner_agent.shim.clearing import Clearing
+from runner_agent.shim.orphans import Orphans
+from runner_agent.shim.spares import Shims
 from runner_agent.shim.spool import Spool
 from runner_agent.shim.streams import StepStreams
 from tests.failpoints.points import reach
@@ -141,7 +143,7 @@ def _in_ladder() -> None:
 
 def _in_fork_server() -> None:
     server = fork_server.ForkServer
-    fork, bear_witness, run, hand = server._fork, server._bear_witness, server.run, server._hand_to_spare
+    fork, bear_witness, run, hand = server._fork, Orphans._bear_witness, server.run, Shims._hand_to_spare
     retire = server._retire
 
     def forked(self: Any, *arguments: Any) -> None:
@@ -172,8 +174,8 @@ def _in_fork_server() -> None:
         retire(self)
         reach("fork_server.retire.after")
 
-    server._fork, server._bear_witness, server._retire = forked, witnessed, retired
-    server.run, server._hand_to_spare = ran, handed
+    server._fork, Orphans._bear_witness, server._retire = forked, witnessed, retired
+    server.run, Shims._hand_to_spare = ran, handed
 
 
 def main() -> None:
