@@ -63,7 +63,11 @@ class House:
             await self.close()
             floor = pathlib.Path(tempfile.mkdtemp(dir=self._directory)) / "floor"
             for system in systems(setup, floor):
-                await system.start()
+                try:
+                    await system.start()
+                except BaseException:
+                    await system.stop()
+                    raise
                 self._running.push_async_callback(system.stop)
                 self._systems.append(system)
             self._setup = setup

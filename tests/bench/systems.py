@@ -42,7 +42,8 @@ class System(Protocol):
 
     async def start(self) -> None: ...
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """Leaves nothing; also after a start that failed."""
 
     def processes(self) -> dict[str, int]:
         """The pids of its programs, by what they are."""
@@ -74,6 +75,7 @@ class Floor:
 
     async def start(self) -> None:
         self._directory.mkdir()
+        self._channel: grpc.aio.Channel | None = None
         server = self._spawn("server", "server", str(self._directory), stdout=subprocess.PIPE)
         assert server.stdout is not None
         port = int(await asyncio.to_thread(server.stdout.readline))
@@ -88,7 +90,8 @@ class Floor:
         return self._processes[label]
 
     async def stop(self) -> None:
-        await self._channel.close()
+        if self._channel is not None:
+            await self._channel.close()
         for process in reversed(self._processes.values()):
             process.send_signal(signal.SIGKILL)
             process.wait()
@@ -99,6 +102,7 @@ class Floor:
         return {label: process.pid for label, process in self._processes.items()}
 
     async def _call(self, method: str, request: bytes) -> bytes:
+        assert self._channel is not None
         door: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(f"/{SERVICE}/{method}")
         return await door(request)
 
@@ -132,13 +136,9 @@ class Product:
 
     async def start(self) -> None:
         self.house = await asyncio.to_thread(House)
-        try:
-            for name in self._names:
-                await asyncio.to_thread(self.house.agent, name, slots=self._setup.slots)
-        except BaseException:
-            self.house.close()
-            raise
         self.stubs = Stubs(self.house.admin.target, self.house.admin.token)
+        for name in self._names:
+            await asyncio.to_thread(self.house.agent, name, slots=self._setup.slots)
         for number in range(SECRETS):
             value = b"secret value %d, that no line holds" % number
             await self.stubs.secrets.SetSecret(secret_pb2.SetSecretRequest(name=f"BENCH_{number}", value=value))

@@ -25,8 +25,8 @@ while left:
     left -= os.write(1, block[:left])
 open(sys.argv[2]).readline()
 """
-# Through the kernel, for each byte of the log: (read, written). Sockets are not in it. One way more would be 1 more; the
-# room above is for what else a program reads and writes meanwhile.
+# Through the kernel, for each byte of the log: (read, written). Sockets are not in it. One way more would be 1 more;
+# the room above is for what else a program reads and writes meanwhile.
 MOVED = {"shim": (1.05, 1.05), "agent": (1.25, 0.05), "server": (0.25, 1.25)}
 SENT = 1.1  # over the wire
 CHUNKS = 17  # messages for each MiB: of 64 KiB
