@@ -21,7 +21,7 @@ class Timing:
     refusal_backoff_cap_s: float = 60.0
     request_id_kept_s: float = 86_400.0
     log_window_bytes: int = 4 << 20
-    max_chunk_bytes: int = 64 << 10
+    max_chunk_bytes: int = 256 << 10
     protocol_min: int = 1
     protocol_max: int = 1
 

@@ -13,6 +13,8 @@ from runner_agent.domain.ids import AttemptKey
 
 FLOOR_BYTES = 64 << 10
 CEILING_BYTES = 4 << 20
+LARGEST_CHUNK_BYTES = 256 << 10
+CHUNKS_ON_THE_WAY = 4
 SECOND_NS = 1_000_000_000
 
 
@@ -53,7 +55,7 @@ class LogFlow:
     def set_limits(self, *, window_bytes: int, max_chunk_bytes: int) -> None:
         """What the server allows. A missing or absurd value leaves ours."""
         self.window_bytes = min(CEILING_BYTES, window_bytes) if window_bytes > 0 else CEILING_BYTES
-        self.max_chunk_bytes = min(FLOOR_BYTES, max_chunk_bytes) if max_chunk_bytes > 0 else FLOOR_BYTES
+        self.max_chunk_bytes = min(LARGEST_CHUNK_BYTES, max_chunk_bytes) if max_chunk_bytes > 0 else FLOOR_BYTES
 
     def open(self, key: AttemptKey, *, offset: int, spooled: int) -> None:
         """Send this log from `offset` on."""
@@ -131,15 +133,18 @@ class LogFlow:
 
     def next_turn(self, now_ns: int) -> LogTurn | None:
         """The next attempt's turn, round-robin; None while nothing is there or nothing more may be on its way."""
-        room = self.limit_bytes(now_ns) - self._on_the_way
+        allowed = self.limit_bytes(now_ns)
+        room = allowed - self._on_the_way
         if room <= 0:
             return None
+        # A message costs as much as its bytes: large ones, but several on their way, so that acks overlap with sending.
+        largest = min(self.max_chunk_bytes, max(FLOOR_BYTES, allowed // CHUNKS_ON_THE_WAY))
         for _ in range(len(self._order)):
             key = self._order[0]
             self._order.rotate(-1)
             lane = self._lanes[key]
             waiting = lane.spooled - lane.sent
-            limit = min(waiting, self.max_chunk_bytes, self._lane_room(lane))
+            limit = min(waiting, largest, self._lane_room(lane))
             # Small pieces only when that is all there is, or nothing is on its way whose ack would make room.
             if limit > 0 and (limit <= room or self._on_the_way == 0):
                 return LogTurn(key=key, offset=lane.sent, limit_bytes=min(limit, room))

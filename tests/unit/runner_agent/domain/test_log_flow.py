@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner_agent.domain import backoff
-from runner_agent.domain.log_flow import CEILING_BYTES, FLOOR_BYTES, SECOND_NS, LogFlow
+from runner_agent.domain.log_flow import CEILING_BYTES, FLOOR_BYTES, LARGEST_CHUNK_BYTES, SECOND_NS, LogFlow
 
 from .core import key
 
@@ -54,9 +54,31 @@ def test_it_never_grows_above_4_mib_nor_above_the_servers_window() -> None:
     assert flow.limit_bytes(1) == 100 * KIB
     assert {size for _, _, size in send_all(flow, 1)} == {10 * KIB}
     flow.set_limits(window_bytes=1 << 40, max_chunk_bytes=1 << 40)
-    assert (flow.limit_bytes(1), flow.max_chunk_bytes) == (CEILING_BYTES, FLOOR_BYTES)
+    assert (flow.limit_bytes(1), flow.max_chunk_bytes) == (CEILING_BYTES, LARGEST_CHUNK_BYTES)
     flow.set_limits(window_bytes=0, max_chunk_bytes=0)
     assert (flow.limit_bytes(1), flow.max_chunk_bytes) == (CEILING_BYTES, FLOOR_BYTES)
+
+
+def test_chunks_grow_with_the_credit_so_that_several_are_on_their_way() -> None:
+    flow = flow_of(a=100 << 20)
+    flow.set_limits(window_bytes=1 << 40, max_chunk_bytes=1 << 40)
+    assert send_all(flow) == [("a", 0, FLOOR_BYTES)]
+    flow.acked(A, FLOOR_BYTES, 0)
+    for acked in (256 * KIB, 512 * KIB, 1 << 20, 4 << 20):
+        flow.rewind(A, 0)
+        flow.acked(A, acked - flow.limit_bytes(0), 0)
+        assert flow.limit_bytes(0) == acked
+        sizes = [size for _, _, size in send_all(flow, 0)]
+        assert sizes[0] == min(LARGEST_CHUNK_BYTES, max(FLOOR_BYTES, acked // 4))
+        assert len(sizes) >= 4
+        flow.rewind(A, 0)
+
+
+def test_a_runner_sends_no_larger_chunks_than_its_server_takes() -> None:
+    flow = flow_of(a=100 << 20)
+    flow.acked(A, 50 << 20, 0)
+    flow.set_limits(window_bytes=4 << 20, max_chunk_bytes=64 * KIB)
+    assert {size for _, _, size in send_all(flow, 1)} == {64 * KIB}
 
 
 def test_attempts_take_turns() -> None:
@@ -177,7 +199,7 @@ def test_never_more_than_the_limit_is_on_its_way_and_offsets_have_no_holes(
             if turn is None:
                 continue
             assert turn.offset <= sent[turn.key], "no hole"
-            assert 0 < turn.limit_bytes <= FLOOR_BYTES
+            assert 0 < turn.limit_bytes <= LARGEST_CHUNK_BYTES
             assert turn.offset + turn.limit_bytes <= spooled[turn.key]
             room = flow.limit_bytes(now) - flow.on_the_way()
             assert turn.limit_bytes <= room
