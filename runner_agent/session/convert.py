@@ -18,7 +18,7 @@ from runner_agent.session.convert_spec import assignment_from, key_from
 from runner_agent.session.convert_values import enum_from, seconds, text, timestamp
 from runner_agent.session.convert_words import progress_message, usage_message
 
-_LOG_KINDS = {kind: log.LogKind.Value(f"LOG_KIND_{kind.value}") for kind in log_domain.LogKind}
+LOG_KINDS = {kind: log.LogKind.Value(f"LOG_KIND_{kind.value}") for kind in log_domain.LogKind}
 _DEFAULT_INTERVAL_S = 5.0
 # Of why one attempt was set aside; every heartbeat says it again.
 _MESSAGE_CHARACTERS = 1_000
@@ -176,7 +176,7 @@ def _stop_status(status: domain.StopStatus) -> wire.StopStatus:
 def _chunk(chunk: log_domain.LogChunk) -> wire.LogChunk:
     records = [
         log.LogRecord(
-            kind=_LOG_KINDS[record.kind],
+            kind=LOG_KINDS[record.kind],
             step=record.step,
             at=timestamp(record.at_ns),
             data=record.data,

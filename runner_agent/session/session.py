@@ -8,17 +8,19 @@ from typing import Protocol
 
 import grpc
 from banksman.v1 import session_pb2 as wire
-from banksman.v1 import session_pb2_grpc
 
 from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
 from runner_agent.domain.messages import ServerMessage, Welcome
 from runner_agent.outbox import Outbox, Parting
-from runner_agent.session.convert import from_wire, to_wire
+from runner_agent.session.convert import from_wire
+from runner_agent.session.serialized import serialized
 
 FAREWELL_S = 5.0
 
-Call = grpc.aio.StreamStreamCall[wire.SessionRequest, wire.SessionResponse]
+METHOD = "/banksman.v1.RunnerSessionService/Session"
+
+Call = grpc.aio.StreamStreamCall[bytes, wire.SessionResponse]
 
 
 class SessionHost(Protocol):
@@ -51,8 +53,10 @@ class Session:
     """Runs one stream to its end."""
 
     def __init__(self, channel: grpc.aio.Channel, credential: str, host: SessionHost, outbox: Outbox) -> None:
-        stub = session_pb2_grpc.RunnerSessionServiceStub(channel)
-        self._call: Call = stub.Session(metadata=(("authorization", f"Bearer {credential}"),))
+        open_stream: grpc.aio.StreamStreamMultiCallable[bytes, wire.SessionResponse] = channel.stream_stream(
+            METHOD, response_deserializer=wire.SessionResponse.FromString
+        )
+        self._call: Call = open_stream(metadata=(("authorization", f"Bearer {credential}"),))
         self._host = host
         self._outbox = outbox
         self._welcomed = False
@@ -95,7 +99,7 @@ class Session:
                 if isinstance(item, LogTurn):
                     await self._write_log(item)
                 else:
-                    await self._call.write(to_wire(item))
+                    await self._call.write(serialized(item))
             await self._call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             pass  # the reader is told the same by the call, with its status
@@ -110,7 +114,7 @@ class Session:
             return
         # Counted before the write: an ack may overtake its return.
         self._outbox.sent(turn.key, offset=chunk.offset, end_offset=chunk.end_offset)
-        await self._call.write(to_wire(chunk))
+        await self._call.write(serialized(chunk))
 
     async def _status(self, code: grpc.StatusCode) -> grpc.aio.AioRpcError:
         return grpc.aio.AioRpcError(

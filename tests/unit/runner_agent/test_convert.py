@@ -19,6 +19,7 @@ from runner_agent.domain.ids import AttemptKey, RunId
 from runner_agent.domain.reason import Reason
 from runner_agent.session.convert import from_wire, to_wire
 from runner_agent.session.convert_values import duration, seconds, text, timestamp
+from runner_agent.session.serialized import serialized
 
 KEY = AttemptKey(run_id=RunId("r"), lease_epoch=1 << 60)
 WIRE_KEY = pb.AttemptKey(run_id="r", lease_epoch=1 << 60)
@@ -122,6 +123,33 @@ def test_log_records_with_bytes_and_gaps() -> None:
     said = to_wire(chunk).log_chunk
     assert (said.offset, said.records[0].data, said.records[0].kind) == (7, b"\x00\xff", log.LOG_KIND_STDERR)
     assert (said.records[1].gap_bytes, said.records[1].data) == (10, b"")
+
+
+_RECORDS = st.builds(
+    log_domain.LogRecord,
+    kind=st.sampled_from(log_domain.LogKind),
+    step=st.integers(0, 300),
+    at_ns=st.integers(0, 1 << 62),
+    data=st.one_of(st.binary(max_size=300), st.sampled_from([127, 128, 16_383, 16_384, 70_000]).map(bytes)),
+    gap_bytes=st.integers(0, 1 << 40),
+)
+
+
+@given(
+    chunk=st.builds(
+        log_domain.LogChunk,
+        key=st.builds(AttemptKey, run_id=st.text(max_size=40), lease_epoch=st.integers(0, 1 << 62)),
+        offset=st.integers(0, 1 << 62),
+        records=st.lists(_RECORDS, max_size=5).map(tuple),
+    )
+)
+def test_the_bytes_of_a_chunk_are_those_of_its_message(chunk: log_domain.LogChunk) -> None:
+    assert pb.SessionRequest.FromString(serialized(chunk)) == to_wire(chunk)
+
+
+def test_everything_else_is_serialized_as_its_message() -> None:
+    notice = domain.DrainNotice(reason="x")
+    assert serialized(notice) == to_wire(notice).SerializeToString()
 
 
 def test_an_assignment_has_the_contracts_defaults() -> None:
