@@ -133,10 +133,12 @@ class Product:
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._names = [f"bench-{number}" for number in range(setup.runners)]
+        self._there = False
 
     async def start(self) -> None:
         self.house = await asyncio.to_thread(House)
         self.stubs = Stubs(self.house.admin.target, self.house.admin.token)
+        self._there = True
         for name in self._names:
             await asyncio.to_thread(self.house.agent, name, slots=self._setup.slots)
         for number in range(SECRETS):
@@ -145,8 +147,9 @@ class Product:
         await self.wait(await self.submit(["/bin/true"]))
 
     async def stop(self) -> None:
-        await self.stubs.close()
-        await asyncio.to_thread(self.house.close)
+        if self._there:
+            await self.stubs.close()
+            await asyncio.to_thread(self.house.close)
 
     def processes(self) -> dict[str, int]:
         found = {"server": self.house.server.pid}
