@@ -8,6 +8,7 @@ from banksman.v1 import limit_pb2, log_pb2, run_pb2, spec_pb2
 from google.protobuf.message import DecodeError, Message
 
 from control_plane.api.mapping import BadFields, Plan, duration, enum_turns, timestamp, within
+from control_plane.api.remembering import Remembering
 from control_plane.api.values import texts_of
 from control_plane.domain.attempt import Attempt, EndProof, StepResult, StopRecord
 from control_plane.domain.coding_agent import CodingAgent
@@ -35,7 +36,7 @@ CODING_AGENT = Plan(CodingAgent, spec_pb2.CodingAgent)
 CONCURRENCY = Plan(ConcurrencyLimit, limit_pb2.ConcurrencyLimit)
 ARTIFACT_PATTERN = Plan(ArtifactPattern, spec_pb2.ArtifactPattern)
 WORKSPACE = Plan(WorkspacePolicy, spec_pb2.WorkspacePolicy)
-SPEC = Plan(
+SPEC = Remembering(
     RunSpec,
     spec_pb2.RunSpec,
     nested={

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 from banksman.v1 import run_pb2
@@ -11,11 +10,11 @@ from banksman.v1 import run_pb2
 from control_plane.api.convert import run_message
 from control_plane.api.trouble import Trouble
 from control_plane.domain.attempt import AttemptState
+from control_plane.domain.copies import replace
 from control_plane.domain.ids import AttemptKey
 from control_plane.domain.progress import Progress
 from control_plane.domain.run import Run, RunState
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.spec_rules import with_defaults
 from control_plane.lifecycle.house import House
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -41,7 +40,7 @@ class Views:
         """A run that was just made of this spec; without one, or if it is an older one after all, as `whole`."""
         if spec is None or run.lease_epoch or run.state is not RunState.QUEUED:
             return await self.whole(run)
-        return run_message(self._explained(run), with_defaults(spec))
+        return run_message(self._explained(run), self._house.specs.freeze(spec).spec)
 
     async def whole(self, run: Run) -> run_pb2.Run:
         """Everything that is known of a run."""

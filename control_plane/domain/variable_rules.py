@@ -75,9 +75,7 @@ def check_places(spec: RunSpec, path: str, *, allow_shell_substitution: bool) ->
     for index, pattern in enumerate(spec.artifacts):
         if names := placeholders(pattern.path):
             # A value could hold a wildcard: which files are kept is the task's word alone.
-            text = (
-                f"variables are not replaced here: {{{{ {names[0]} }}}}; a wildcard may, as in app-*.tar"
-            )
+            text = f"variables are not replaced here: {{{{ {names[0]} }}}}; a wildcard may, as in app-*.tar"
             yield violation(f"{path}.artifacts[{index}].path", text)
 
 

@@ -15,11 +15,12 @@ from control_plane.domain.reason import Reason, sentence
 from control_plane.domain.run import Run, RunOptions, RunState, TriggerType
 from control_plane.domain.spec import RunSpec
 from control_plane.domain.task import ReportFormat, Task
-from control_plane.lifecycle.house import FrozenSpec, House
+from control_plane.lifecycle.house import House
 from control_plane.lifecycle.limits import Admission, admit, places_for
 from control_plane.lifecycle.notices import keep_notices
 from control_plane.lifecycle.references import places_in_spec, require_secrets
 from control_plane.lifecycle.requests import refuse
+from control_plane.lifecycle.spec_cache import FrozenSpec
 from control_plane.lifecycle.variables import Values, seal
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection

@@ -1,8 +1,5 @@
 """What every verb works with, and the shared beats of a verb: load a case, store what was decided, tell it."""
 
-import hashlib
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -19,105 +16,22 @@ from control_plane.domain.ids import AttemptKey, ProjectId, RunId, RunnerId
 from control_plane.domain.placement import Refusals
 from control_plane.domain.ports import SpecCodec, Vault
 from control_plane.domain.principal import Caller
-from control_plane.domain.project import Project
 from control_plane.domain.run import RunState
 from control_plane.domain.session import ToRunner
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.spec_rules import with_defaults
 from control_plane.domain.timing import Timing
 from control_plane.domain.turns import Turns
 from control_plane.lifecycle import notices
+from control_plane.lifecycle.known_projects import KnownProjects
 from control_plane.lifecycle.outcomes import count_outcome
+from control_plane.lifecycle.spec_cache import SpecCache
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection, Database
 from control_plane.watch import Watch
 
-_SPECS_KEPT = 1_024
-_PROJECTS_KEPT = 1_024
-
 
 def _drop(runner_id: RunnerId, message: ToRunner) -> None:
     """Nobody is connected yet: what is said comes again with the next Hello's verdicts."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrozenSpec:
-    """A spec with its defaults written out, and its stored form."""
-
-    sha256: str
-    data: bytes
-    spec: RunSpec
-
-
-class SpecCache:
-    """Decoded specs by SHA-256; they never change. Used by the reader threads and the writer's at once."""
-
-    def __init__(self, codec: SpecCodec) -> None:
-        self._codec = codec
-        self._lock = threading.Lock()
-        self._specs: OrderedDict[str, RunSpec] = OrderedDict()
-        self._frozen: OrderedDict[str, FrozenSpec] = OrderedDict()
-
-    def get(self, conn: Connection, sha256: str) -> RunSpec:
-        """Raises LookupError when the database has no such spec: a broken reference, never a caller's mistake."""
-        with self._lock:
-            known = self._specs.get(sha256)
-        if known is not None:
-            return known
-        data = reads.spec_bytes(conn, sha256)
-        if data is None:
-            raise LookupError(f"no spec {sha256}")
-        spec = self._codec.decode(data)
-        with self._lock:
-            self._specs[sha256] = spec
-            while len(self._specs) > _SPECS_KEPT:
-                self._specs.popitem(last=False)
-        return spec
-
-    def freeze(self, spec: RunSpec) -> FrozenSpec:
-        frozen = with_defaults(spec)
-        data = self._codec.encode(frozen)
-        return FrozenSpec(sha256=hashlib.sha256(data).hexdigest(), data=data, spec=frozen)
-
-    def frozen(self, conn: Connection, sha256: str) -> FrozenSpec:
-        """The frozen form of a stored spec."""
-        with self._lock:
-            known = self._frozen.get(sha256)
-        if known is None:
-            known = self.freeze(self.get(conn, sha256))
-            with self._lock:
-                self._frozen[sha256] = known
-                while len(self._frozen) > _SPECS_KEPT:
-                    self._frozen.popitem(last=False)
-        return known
-
-
-class KnownProjects:
-    """Projects by what callers call them, as they are stored: each write of a project forgets all. Loop's thread only.
-
-    One server owns its database, so nobody else can change them.
-    """
-
-    def __init__(self) -> None:
-        self._by_text: dict[str, Project] = {}
-        self._writes = 0
-
-    def get(self, text: str) -> Project | None:
-        return self._by_text.get(text)
-
-    def begin(self) -> int:
-        """Before a read: what `keep` wants to be told."""
-        return self._writes
-
-    def keep(self, text: str, project: Project, begun: int) -> None:
-        """Remember what was read, unless a project was written since the read began."""
-        if begun == self._writes and len(self._by_text) < _PROJECTS_KEPT:
-            self._by_text[text] = project
-
-    def forget(self) -> None:
-        """A project was written."""
-        self._writes += 1
-        self._by_text.clear()
 
 
 @dataclass(slots=True, kw_only=True)

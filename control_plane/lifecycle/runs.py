@@ -20,16 +20,17 @@ from control_plane.domain.principal import Caller, PrincipalKind
 from control_plane.domain.run import RUN_TERMINAL, Run, RunOptions, TriggerType
 from control_plane.domain.run_rules import validate_cancel, validate_options
 from control_plane.domain.spec import RunSpec
-from control_plane.domain.spec_rules import validate_size, validate_spec
+from control_plane.domain.spec_rules import validate_size
 from control_plane.domain.stops import CancelOrder
 from control_plane.domain.stops import cancel as decide_cancel
 from control_plane.domain.stops import force as decide_force
 from control_plane.domain.template_rules import task_of
 from control_plane.domain.variable_rules import check_given
 from control_plane.lifecycle.births import Birth, born, check_references, require_launcher
-from control_plane.lifecycle.house import FrozenSpec, House, load_newest, require_project, store
+from control_plane.lifecycle.house import House, load_newest, require_project, store
 from control_plane.lifecycle.requests import once, refuse, request_id_violations
 from control_plane.lifecycle.sources import TemplateUse, of_spec, of_task, of_template
+from control_plane.lifecycle.spec_cache import FrozenSpec
 from control_plane.lifecycle.variables import Given, again, resolve, unused
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
@@ -70,7 +71,7 @@ def _violations(house: House, caller: Caller, new: NewRun) -> tuple[FieldViolati
     if sum(each is not None for each in (new.task_id, new.spec, new.template)) != 1:
         found.append(FieldViolation(field="what", description="exactly one of task, template and spec must be given"))
     if new.spec is not None:
-        found.extend(validate_spec(new.spec, lease_s=house.timing.lease_s(0)))
+        found.extend(house.specs.violations(new.spec, house.timing.lease_s(0)))
         if new.options.overrides is not None:
             text = "is only for a run of a task or a template"
             found.append(FieldViolation(field="options.overrides", description=text))

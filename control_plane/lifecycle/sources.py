@@ -14,8 +14,9 @@ from control_plane.domain.spec_rules import validate_size, validate_spec
 from control_plane.domain.task import Task
 from control_plane.domain.template_rules import check_given, filled, filled_values, fitting, remaining, task_of
 from control_plane.domain.variable_rules import check_places, check_rendered
-from control_plane.lifecycle.house import FrozenSpec, House
+from control_plane.lifecycle.house import House
 from control_plane.lifecycle.requests import refuse
+from control_plane.lifecycle.spec_cache import FrozenSpec
 from control_plane.lifecycle.variables import Given
 from control_plane.storage import reads
 from control_plane.storage.database import Connection

@@ -5,7 +5,7 @@ from __future__ import annotations
 from control_plane.domain.ids import PrincipalId, ProjectId
 from control_plane.domain.project import Project
 from control_plane.lifecycle import projects
-from control_plane.lifecycle.house import KnownProjects
+from control_plane.lifecycle.known_projects import KnownProjects
 from control_plane.lifecycle.projects import NewProject, ProjectChange
 from tests.fakes.cases import NOW
 from tests.unit.control_plane.lifecycle_crud.conftest import Stage
