@@ -81,8 +81,10 @@ def own_task(connection: Connection, caller: Caller, project: str, text: str, *,
     project_id = visible_project(connection, caller, project).id
     task = reads.find_deleted_task(connection, project_id, text) if deleted else None
     task = task or reads.find_task(connection, project_id, text)
-    if task is None or not _owns(caller, task):
+    if task is None or not _sees(caller, task):
         raise reads.no_task(text)
+    if not _owns(caller, task):
+        raise NotFound(ErrorCode.TASK_NOT_FOUND, _of_another("Task", task.name))
     return task
 
 
@@ -98,7 +100,7 @@ def own_template(connection: Connection, caller: Caller, project: str, text: str
     """One that the caller may change: its owner, and admins. Raises NotFound TEMPLATE_NOT_FOUND for all others."""
     template = visible_template(connection, caller, project, text)
     if not _owns(caller, template):
-        raise reads.no_template(text)
+        raise NotFound(ErrorCode.TEMPLATE_NOT_FOUND, _of_another("Template", template.name))
     return template
 
 
@@ -116,8 +118,13 @@ def own_schedule(connection: Connection, caller: Caller, project: str, text: str
     schedule = visible_schedule(connection, caller, project, text)
     task = reads.task(connection, schedule.task_id)
     if task is None or not (_owns(caller, task) or schedule.created_by == caller.principal.id):
-        raise reads.no_schedule(text)
+        raise NotFound(ErrorCode.SCHEDULE_NOT_FOUND, _of_another("Schedule", schedule.name))
     return schedule
+
+
+def _of_another(kind: str, name: str) -> str:
+    """It is no secret that it is there: the caller sees it."""
+    return f"{kind} {name!r} is not yours to change: only its owner and admins may."
 
 
 def tasks_of(caller: Caller) -> PrincipalId | None:

@@ -167,6 +167,21 @@ async def test_lists_show_ones_own_and_public_tasks(server):
     assert caught.value.code() is NOT_FOUND
 
 
+async def test_who_sees_a_task_learns_why_it_cannot_be_changed(server):
+    people = People(server)
+    await people.arrive()
+    public, private = await people.task(public=True), await people.task(public=False)
+    method = next(method for method in about_tasks() if named(method) == "TaskService/UpdateTask")
+    told = []
+    for name in (public, private):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await people.doors["member"].tasks.UpdateTask(request_for(method, name))
+        assert caught.value.code() is NOT_FOUND
+        told.append(caught.value.details())
+    assert told[0] == f"Task {public!r} is not yours to change: only its owner and admins may."
+    assert told[1] == f"There is no task {private!r}."
+
+
 async def test_only_an_admin_gives_a_task_to_another(server):
     people = People(server)
     await people.arrive()
