@@ -33,7 +33,7 @@ class Channels:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(3 * self._rules.timeout_s):
-                return await loop.run_in_executor(self._threads, _notify, url, title, text)
+                return await loop.run_in_executor(self._threads, _notify, url, title, text, self._rules.channels)
         except TimeoutError:
             return Outcome(ok=False, error="the channel did not answer in time")
 
@@ -41,23 +41,31 @@ class Channels:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _notify(url: str, title: str, text: str) -> Outcome:
+def _notify(url: str, title: str, text: str, allowed: frozenset[str]) -> Outcome:
     # It quotes tokens out of URLs in its warnings.
     said = logging.getLogger("apprise")
     said.propagate = False
     said.addHandler(_NOWHERE)
     try:
-        return _told(importlib.import_module("apprise"), url, title, text)
+        return _told(importlib.import_module("apprise"), url, title, text, allowed)
     except ImportError:
         return Outcome(ok=False, error=NO_CHANNELS)
     except Exception as error:  # noqa: BLE001 - whatever a channel's code stumbles over; its words may hold the URL
         return Outcome(ok=False, error=f"the channel's library failed: {type(error).__name__}")
 
 
-def _told(apprise: Any, url: str, title: str, text: str) -> Outcome:
-    channel = apprise.Apprise()
-    if not channel.add(url):
+def _told(apprise: Any, url: str, title: str, text: str, allowed: frozenset[str]) -> Outcome:
+    # One service of the scheme that is allowed: what adds URLs would take a whole list of them, with any schemes.
+    service = apprise.Apprise.instantiate(url)
+    if service is None:
         return Outcome(ok=False, error="the secret holds no URL of a channel that is known")
+    if not allowed & set(service.schemas()):
+        return Outcome(ok=False, error="the secret holds the URL of a channel that is not allowed")
+    # A template is a file of this host, or a page of any other, that would be sent along.
+    if any(isinstance(each, apprise.AppriseAttachment) and len(each) for each in vars(service).values()):
+        return Outcome(ok=False, error="a channel's URL must not name a template")
+    channel = apprise.Apprise()
+    channel.add(service)
     if channel.notify(title=title, body=text or title):
         return Outcome(ok=True)
     return Outcome(ok=False, error="the channel did not take it")

@@ -64,6 +64,32 @@ async def test_what_fails_is_told_without_the_url(channels: Channels, said: io.S
     assert SECRET not in said.getvalue()
 
 
+SLACK = "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
+
+
+@pytest.mark.parametrize("between", [", ", " ", "\n", ";", "/,"])
+async def test_one_secret_leads_to_one_channel(
+    channels: Channels, monkeypatch: pytest.MonkeyPatch, between: str
+) -> None:
+    """The library would read a list of them, of which only the first has a scheme that was looked at."""
+    told: list[tuple[str, int]] = []
+
+    def notify(self: apprise.Apprise, **_: object) -> bool:
+        told.extend((type(each).__name__, len(self)) for each in self)
+        return True
+
+    monkeypatch.setattr(apprise.Apprise, "notify", notify)
+    await channels.send(f"{SLACK}{between}json://127.0.0.1:1/", "title", "text")
+    assert told in ([], [("NotifySlack", 1)])
+
+
+@pytest.mark.parametrize("template", ["/etc/hostname", "file:///etc/hostname", "http://169.254.169.254/", "x.json"])
+@pytest.mark.parametrize("url", [SLACK, "tgram://123456789:abcdefg_hijklmnop/123"])
+async def test_no_file_of_the_host_is_sent_along(channels: Channels, url: str, template: str) -> None:
+    outcome = await channels.send(f"{url}/?template={template}", "title", "text")
+    assert (outcome.ok, outcome.error) == (False, "a channel's URL must not name a template")
+
+
 async def test_without_the_library_it_says_what_to_install(channels: Channels, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "apprise", None)
     outcome = await channels.send("json://127.0.0.1:1/", "title", "text")
