@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import signal
 import socket
@@ -16,6 +17,9 @@ from runner_agent.shim.wire import event_to_frame
 
 MAX_PEERS = 16
 MAX_UNSENT_BYTES = 4 << 20
+# News of the log's growth: at once after a pause, else not more often than this, or by so much.
+NEWS_NS = 4_000_000
+NEWS_BYTES = 1 << 20
 
 Told = Started | StepEnded | StopPhase | Spooled | Progress | Result | Exited
 Request = Callable[["Peer", JsonObject], None]
@@ -43,6 +47,8 @@ class Peers:
         self._history: list[bytes] = []
         self._latest: dict[type[Told], bytes] = {}
         self._offset = 0
+        self._told_offset = 0
+        self._told_ns = -NEWS_NS
 
     def listen(self, path: str) -> None:
         """Accept later agents. Raises OSError."""
@@ -74,10 +80,12 @@ class Peers:
         for peer in [peer for peer in self._peers if peer.subscribed]:
             self.send(peer, frame)
 
-    def spooled(self, offset: int) -> None:
-        """The log has grown: tell whoever has taken the last news."""
-        if offset != self._offset:
-            self._offset = offset
+    def spooled(self, offset: int, now_ns: int) -> None:
+        """The log ends at `offset`: tell whoever has taken the last news, unless that was only just now."""
+        self._offset = offset
+        grown = offset - self._told_offset
+        if grown and (now_ns - self._told_ns >= NEWS_NS or grown >= NEWS_BYTES):
+            self._told_offset, self._told_ns = offset, now_ns
             for peer in [peer for peer in self._peers if peer.subscribed]:
                 self._tell_offset(peer)
 
@@ -100,6 +108,12 @@ class Peers:
             self._peers.remove(peer)
             self._loop.forget(peer.connection.fileno())
             peer.connection.close()
+
+    def news_due_s(self, now_ns: int) -> float:
+        """In how many seconds `spooled` has something to tell; infinite while it has not."""
+        if self._offset == self._told_offset:
+            return math.inf
+        return max(0, self._told_ns + NEWS_NS - now_ns) / 1e9
 
     @property
     def have_unsent(self) -> bool:

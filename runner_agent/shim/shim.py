@@ -127,11 +127,12 @@ class Shim:
             self._relay_progress()
             now_ns = _boottime_ns()
             self._spool.sync_if_due(now_ns)
-            self.peers.spooled(self._spool.offset)
+            self.peers.spooled(self._spool.offset, now_ns)
         self._leave(self._finish)
 
     def _timeout_s(self) -> float:
-        timeout_s = sleep_s(self._state, _boottime_ns())
+        now_ns = _boottime_ns()
+        timeout_s = min(sleep_s(self._state, now_ns), self.peers.news_due_s(now_ns))
         if self._clearing is not None:
             timeout_s = min(timeout_s, self._clearing.pause_s)
         if self._words.waits:
@@ -313,7 +314,6 @@ class Shim:
             progress=self._words.progress,
         )
         self._store_exit(record)
-        self.peers.spooled(offset)
         self.peers.tell(Exited(record=record))
         deadline_ns = _boottime_ns() + int(LAST_WORDS_S * NS)
         while self.peers.have_unsent and _boottime_ns() < deadline_ns:

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import sys
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runner_agent.shim.child import ChildEnds
 from runner_agent.shim.loop import READ, WRITE, Loop
 from runner_agent.shim.mask import Masker, NeedleSet
+from runner_agent.shim.pace import ENOUGH_BYTES, REST_S, Pace
 from runner_agent.shim.spool_format import STDERR, STDOUT
 
 READ_BYTES = 256 << 10
 _PIPE_BYTES = 256 << 10
 _LAST_BYTES = 8 << 20
 _F_SETPIPE_SZ = 1031
+_FIONREAD = 0x541B
 _NO_NEEDLES = NeedleSet()
 
 Write = Callable[[int, bytes], None]
@@ -27,6 +31,7 @@ class _Output:
     descriptor: int
     kind: int
     masker: Masker
+    pace: Pace = field(default_factory=Pace)
 
 
 class StepStreams:
@@ -121,6 +126,7 @@ class StepStreams:
 
     def _reader(self, loop: Loop, output: _Output, write: Write, closed: Callable[[], None]) -> Callable[[], None]:
         def read() -> None:
+            _rest(output)
             if self._read(output, write) == 0:
                 self._end(loop, output, write)
                 if not self._outputs:
@@ -138,6 +144,7 @@ class StepStreams:
             masked = output.masker.feed(data)
             if masked:
                 write(output.kind, masked)
+            output.pace.has_read(time.monotonic_ns())
         return len(data)
 
     def _end(self, loop: Loop, output: _Output, write: Write) -> None:
@@ -190,3 +197,15 @@ class StepStreams:
         except BlockingIOError:
             return None
         return self._report
+
+
+def _rest(output: _Output) -> None:
+    """Let the bytes of a busy stream gather; not those before its end."""
+    if output.pace.is_busy(time.monotonic_ns()) and 0 < _available_bytes(output.descriptor) < ENOUGH_BYTES:
+        time.sleep(REST_S)
+        output.pace.has_rested(time.monotonic_ns())
+
+
+def _available_bytes(descriptor: int) -> int:
+    """What can be read of a pipe now; 0 at its end."""
+    return int.from_bytes(fcntl.ioctl(descriptor, _FIONREAD, bytes(4)), sys.byteorder)
