@@ -26,6 +26,7 @@ OPTIONS = {
     "options.trigger_metadata": "--meta",
     "options.labels": "--label",
     "options.variables": "--var",
+    "options.overrides.selectors": "--label",
     "template.parameters": "--param",
     "parameters": "--param",
     "secret_parameters": "--secret-param",
@@ -45,7 +46,7 @@ OPTIONS = {
     "granted_labels": "--grant",
 }
 # Messages of the requests whose fields have options of the same names.
-MESSAGES = ("spec", "options", "schedule", "draft", "task", "project", "principal")
+MESSAGES = ("options.overrides", "spec", "options", "schedule", "draft", "task", "project", "principal")
 
 
 def option_of(field: str) -> str:

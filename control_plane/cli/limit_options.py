@@ -9,7 +9,9 @@ import click
 
 from control_plane.cli import contract
 from control_plane.cli.commands import Seconds
+from control_plane.cli.durations import written_duration
 from control_plane.cli.errors import CliError
+from control_plane.cli.output import to_seconds
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -128,6 +130,19 @@ def project_options(function: F) -> F:
     for option in reversed(PROJECT_OPTIONS):
         function = option(function)
     return function
+
+
+def retention_text(project: contract.project_pb2.Project) -> str:
+    """For how long what runs leave is kept, such as: runs 30d, logs 1d, log bytes 1000000000."""
+    kept = project.retention
+    parts = [
+        f"{name} {written_duration(to_seconds(getattr(kept, name)))}"
+        for name in ("runs", "logs", "artifacts")
+        if kept.HasField(name)
+    ]
+    if kept.log_bytes:
+        parts.append(f"log bytes {kept.log_bytes}")
+    return ", ".join(parts) or "as the server says"
 
 
 def limit_text(limit: contract.limit_pb2.ConcurrencyLimit) -> str:

@@ -87,7 +87,7 @@ def read_documents(paths: Sequence[str]) -> list[Document]:
     seen: set[tuple[str, str, str]] = set()
     for document in found:
         key = (document.kind, document.project, document.name)
-        if key in seen:
+        if key in seen and document.name:
             problems.append((document.place, f"{document.kind} {document.name!r} is described twice"))
         seen.add(key)
     if problems:

@@ -13,6 +13,7 @@ from typing import Any
 from control_plane.cli import contract
 from control_plane.cli.durations import parse_duration
 from control_plane.cli.errors import CliError
+from control_plane.cli.parse_errors import explained
 
 DURATIONS = {
     "timeout",
@@ -89,7 +90,7 @@ def parse(path: str, data: Data, message: Any) -> None:
     try:
         ParseDict(data, message)
     except (ParseError, ValueError, TypeError) as error:
-        raise CliError(f"{path} is not what the contract knows", cause=str(error)) from error
+        raise CliError(f"{path} is not what the contract knows", cause=explained(error)) from error
 
 
 def whole_spec(path: str, spec: Any) -> Data:

@@ -6,7 +6,7 @@ import shlex
 from typing import TYPE_CHECKING
 
 from control_plane.cli.durations import written_duration
-from control_plane.cli.limit_options import limit_text
+from control_plane.cli.limit_options import limit_text, retention_text
 from control_plane.cli.output import Cell, Column, Id, State, View, iso, span, to_datetime, to_seconds, when
 from control_plane.cli.words import enum_word, reason_sentence, run_title, state_word
 
@@ -233,6 +233,17 @@ PROJECT = View(
         Column("DESCRIPTION", lambda project: project.description),
         Column("CREATED", lambda project: when(project, "created_at")),
         Column("ID", lambda project: project.id),
+    ),
+    lines=(
+        Column("name", lambda project: project.name),
+        Column("id", lambda project: project.id),
+        Column("description", lambda project: project.description),
+        Column("limit", lambda project: limit_text(project.concurrency) if project.HasField("concurrency") else "none"),
+        Column("kept", retention_text),
+        Column("created by", lambda project: project.created_by),
+        Column("created", lambda project: when(project, "created_at")),
+        Column("updated", lambda project: when(project, "updated_at")),
+        Column("etag", lambda project: project.etag),
     ),
     name=lambda project: str(project.name),
 )
