@@ -19,6 +19,7 @@ from banksman.v1 import (
     session_pb2_grpc,
     system_pb2_grpc,
     task_pb2_grpc,
+    template_pb2_grpc,
 )
 
 OPTIONS = (
@@ -84,6 +85,7 @@ class Doors:
         self.sessions = session_pb2_grpc.RunnerSessionServiceStub(channel)
         self.system = system_pb2_grpc.SystemServiceStub(channel)
         self.tasks = task_pb2_grpc.TaskServiceStub(channel)
+        self.templates = template_pb2_grpc.TemplateServiceStub(channel)
 
     def close(self) -> None:
         self._plain.close()
