@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from collections.abc import Callable
@@ -68,6 +69,8 @@ T = TypeVar("T")
 
 RECONNECT_AFTER_S = 1.0
 RECONNECT_JITTER_S = 5.0
+# New objects, young collections, middle collections: before each next larger collection.
+COLLECT_AFTER = (10_000, 25, 25)
 RUNNER_KEY = "runner.key"
 SECRET_KEY = "secret.key"
 AUDIT_KEY = "audit.key"
@@ -135,6 +138,8 @@ async def serve(
         stack.callback(rooms.store.close)
         stack.callback(rooms.tail.close)
         stack.callback(rooms.desk.intake.shut)
+        if served is None:
+            _rest_collector()
         await _run(settings, rooms, stop, served or _say)
     log.info("stopped")
     if served is None:
@@ -357,6 +362,16 @@ async def _close_door(settings: Settings, rooms: Rooms) -> None:
     await rooms.door.refuse()
     rooms.sessions.goodbye_all(reconnect_after_s=RECONNECT_AFTER_S, jitter_s=RECONNECT_JITTER_S)
     await rooms.door.close(settings.stop_grace_s)
+
+
+def _rest_collector() -> None:
+    """What is there now stays: the garbage collector need not look through it, nor so often through all sessions.
+
+    With a thousand runners that come at once it took a sixth of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -50,9 +50,7 @@ class Dispatcher:
 
     async def round(self) -> float:
         """Offer what fits now; returns how long nothing is expected to change by itself, in seconds."""
-        ready = self._sessions.ready()
-        draining = {session.runner_id for session in ready if session.draining}
-        placement = await placements.decide(self._house, {session.runner_id for session in ready}, draining)
+        placement = await placements.decide(self._house, self._sessions, self._sessions.drained)
         self._waiting, self._shut = dict(placement.waiting), dict(placement.shut)
         self._full = placement.full
         if placement.offers:

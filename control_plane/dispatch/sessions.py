@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -124,6 +124,15 @@ class Sessions:
         session = self._by_runner.get(runner_id)
         return session if session is not None and session.welcomed and not session.over.is_set() else None
 
+    def __contains__(self, runner_id: object) -> bool:
+        """Whether work may be sent to this runner now. As cheap with ten thousand sessions; from any thread."""
+        return isinstance(runner_id, str) and self.get(RunnerId(runner_id)) is not None
+
+    @property
+    def drained(self) -> Container[RunnerId]:
+        """The runners whose agent said that it takes no more."""
+        return _Drained(self)
+
     def ready(self) -> tuple[LiveSession, ...]:
         """Every session that work may be sent to."""
         return tuple(s for s in self._by_runner.values() if s.welcomed and not s.over.is_set())
@@ -166,3 +175,12 @@ class Sessions:
         """The server stops: tell every runner when to come back."""
         for session in list(self._by_runner.values()):
             session.goodbye(SHUTTING_DOWN, reconnect_after_s=reconnect_after_s, jitter_s=jitter_s)
+
+
+class _Drained:
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+
+    def __contains__(self, runner_id: object) -> bool:
+        session = self._sessions.get(RunnerId(runner_id)) if isinstance(runner_id, str) else None
+        return session is not None and session.draining

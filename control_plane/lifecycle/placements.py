@@ -1,6 +1,6 @@
 """Queued runs and runners as placement sees them, read and decided; offering is a verb of its own."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -33,7 +33,7 @@ class _Seen:
     cursor: str
 
 
-async def decide(house: House, ready: Collection[RunnerId], draining: Collection[RunnerId] = ()) -> Placement:
+async def decide(house: House, ready: Container[RunnerId], draining: Container[RunnerId] = ()) -> Placement:
     """Which queued run goes where, and why the others wait; of a very long queue only the front is looked at.
 
     `ready`: runners with a welcomed session; `draining`: those whose agent said that it takes no more.
@@ -55,7 +55,7 @@ async def decide(house: House, ready: Collection[RunnerId], draining: Collection
 
 
 def _look(
-    house: House, ready: Collection[RunnerId], draining: Collection[RunnerId], limit: int, conn: Connection
+    house: House, ready: Container[RunnerId], draining: Container[RunnerId], limit: int, conn: Connection
 ) -> _Seen:
     now = house.clock.now()
     front = queue.front(conn, now, limit, house.turns.cursor)
@@ -106,7 +106,7 @@ def _queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str
     )
 
 
-def _view(runner: Runner, ready: Collection[RunnerId], draining: Collection[RunnerId]) -> RunnerView:
+def _view(runner: Runner, ready: Container[RunnerId], draining: Container[RunnerId]) -> RunnerView:
     return RunnerView(
         runner_id=runner.id,
         name=runner.name,
