@@ -28,6 +28,12 @@ class Subscription:
     def wake(self) -> None:
         self._woken.set()
 
+    def take(self) -> bool:
+        """Whether a topic was notified since the last wait, which is over with this."""
+        woken = self._woken.is_set()
+        self._woken.clear()
+        return woken
+
     async def wait(self, timeout_s: float | None = None) -> bool:
         """True when a topic was notified since the last wait, False when the timeout passed first."""
         try:
@@ -40,7 +46,10 @@ class Subscription:
 
 
 class Watch:
-    """Topics are strings: "queue", "slots", "runs", "schedules", "run:<id>", "runner:<id>", "log:<run>:<epoch>".
+    """Topics are strings: "runs", "schedules", "run:<id>", "runner:<id>", "log:<run>:<epoch>".
+
+    For dispatch: "queue" whenever it may have something to do, and with it "queued" when a run waits that did not
+    before, "slots" when a slot may be free.
 
     For the event loop's thread only.
     """

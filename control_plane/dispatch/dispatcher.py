@@ -26,7 +26,7 @@ class Dispatcher:
         self._house, self._sessions = house, sessions
         self._waiting: dict[RunId, str] = {}
         self._shut: dict[str, str] = {}
-        self._full = False
+        self._full = self._empty = False
 
     def waiting_because(self, run: Run) -> str:
         """Why the last round left a run in the queue; empty when it knows nothing of it."""
@@ -37,14 +37,19 @@ class Dispatcher:
     async def run(self) -> None:
         """Place until cancelled; trouble is logged and the next round comes a little later."""
         watch = self._house.watch
-        with watch.subscribe("queue") as wakeups, watch.subscribe("slots") as slots:
+        wakeups, slots, queued = (watch.subscribe(topic) for topic in ("queue", "slots", "queued"))
+        with wakeups, slots, queued:
             while True:
+                # Whatever was said up to here, this round sees.
+                queued.take()
                 try:
                     pause_s = await self.round()
                 except Exception:  # one bad round must not end dispatch
                     log.exception("a round of dispatch failed")
-                    pause_s = AFTER_TROUBLE_S
+                    pause_s, self._empty = AFTER_TROUBLE_S, False
                 woken = await wakeups.wait(pause_s)
+                while woken and self._empty and not queued.take():
+                    woken = await wakeups.wait(pause_s)
                 if woken and self._full:
                     await slots.wait(NEW_RUNS_TOGETHER_S)
 
@@ -52,7 +57,7 @@ class Dispatcher:
         """Offer what fits now; returns how long nothing is expected to change by itself, in seconds."""
         placement = await placements.decide(self._house, self._sessions, self._sessions.drained)
         self._waiting, self._shut = dict(placement.waiting), dict(placement.shut)
-        self._full = placement.full
+        self._full, self._empty = placement.full, placement.empty
         if placement.offers:
             await attempts.offer(self._house, placement.offers)
         wake_s = LONGEST_WAIT_S if placement.wake_s is None else placement.wake_s

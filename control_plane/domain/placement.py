@@ -64,6 +64,7 @@ class Placement:
 
     `wake_s`: seconds until a retry's not_before or a refusal ends; None: only an event can change anything.
     `full`: runs wait, and no slot is free where they could go: a run more changes nothing.
+    `empty`: no run waits at all, not even for its time or its turn: only a run more changes anything.
     """
 
     offers: tuple[Match, ...]
@@ -72,6 +73,7 @@ class Placement:
     # By group: why runs that this round did not look at wait for a place.
     shut: Mapping[str, str] = field(default_factory=dict)
     full: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -111,6 +111,8 @@ def _topics(case: Case) -> set[str]:
     over = case.run.schedule_id is not None and not case.run.is_active
     if case.run.state is RunState.QUEUED or over or (attempt is not None and not attempt.is_live):
         topics.add("queue")
+    if case.run.state is RunState.QUEUED:
+        topics.add("queued")
     if attempt is not None and not attempt.is_live:
         topics.add("slots")
     if case.notifications and case.events:

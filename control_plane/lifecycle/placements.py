@@ -31,6 +31,7 @@ class _Seen:
     # Whether more runs wait than were looked at, and where a look at more lanes goes on.
     more: bool
     cursor: str
+    empty: bool
 
 
 async def decide(house: House, ready: Container[RunnerId], draining: Container[RunnerId] = ()) -> Placement:
@@ -51,7 +52,8 @@ async def decide(house: House, ready: Container[RunnerId], draining: Container[R
     house.turns.cursor = seen.cursor
     slots = {run.run_id: run.slots for run in seen.queued}
     full = bool(slots) and free <= sum(slots[match.run_id] for match in placement.offers)
-    return replace(placement, shut=seen.shut, wake_s=_wake_s(house, seen.next_not_before, now, now_s), full=full)
+    wake_s = _wake_s(house, seen.next_not_before, now, now_s)
+    return replace(placement, shut=seen.shut, wake_s=wake_s, full=full, empty=seen.empty)
 
 
 def _look(
@@ -69,6 +71,7 @@ def _look(
         shut=front.shut,
         more=front.more,
         cursor=front.cursor,
+        empty=front.empty,
     )
 
 

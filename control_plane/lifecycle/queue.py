@@ -26,6 +26,8 @@ class Front:
     of_projects: dict[ProjectId, Place | None]
     more: bool
     cursor: str
+    # No run is queued at all.
+    empty: bool
 
     def places(self, run: reads.Waiting) -> tuple[Place, ...]:
         """What a run takes: under its project's limit and under its own."""
@@ -49,6 +51,7 @@ def front(conn: Connection, now: datetime, limit: int, cursor: str) -> Front:
         of_projects=look.of_projects,
         more=look.more,
         cursor=lanes[-1] if len(lanes) == LANES else "",
+        empty=not lanes,
     )
 
 
