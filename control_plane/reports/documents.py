@@ -72,7 +72,7 @@ def progress_text(content: Content) -> str:
     """How far it came, in what, and what it said; empty: it told nothing."""
     told = _part(content, "progress")
     percent = told.get("percent")
-    parts = ("" if percent is None else f"{percent} %", told.get("stage"), told.get("note"))
+    parts = ("" if percent is None else f"{percent:g} %", told.get("stage"), told.get("note"))
     return " ".join(str(part) for part in parts if part)
 
 

@@ -41,8 +41,8 @@ def line(value: object) -> str:
 def code(value: object) -> str:
     """As code within a line."""
     text = " ".join(str(value).split("\n")).strip()
-    fence = _ticks(text, 1)
-    return f"{fence} {text} {fence}" if text else ""
+    fence, room = _ticks(text, 1), " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{room}{text}{room}{fence}" if text else ""
 
 
 def cell(value: object) -> str:

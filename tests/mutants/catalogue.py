@@ -203,8 +203,8 @@ _SERVER: Final = (
         name="firing-key-dropped",
         rule="An instant of a schedule fires once.",
         file="control_plane/storage/writes/schedules.py",
-        old="    if connection.execute(select(FIRINGS.c.created_at).where(key)).first() is not None:",
-        new="    if connection.execute(delete(FIRINGS).where(key)).rowcount < 0:",
+        old="    if _TAKEN.one(connection, row) is not None:",
+        new="    if connection.execute(delete(FIRINGS).where(FIRINGS.c.missed == missed)).rowcount < 0:",
         killers=(TIME + "an_instant_that_comes_again_fires_no_second_time",),
     ),
     Mutant(

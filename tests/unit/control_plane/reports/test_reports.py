@@ -84,9 +84,7 @@ async def test_every_format_names_the_artifacts(world: World, holder: Holder) ->
     stored = {"attempt": 1, "name": FILE.name, "size_bytes": 1_234, "sha256": SHA, "state": "COMPLETE"}
     assert (document["artifacts"], document["artifacts_left_out"]) == ([stored], 0)
     markdown = made[ReportFormat.MARKDOWN].decode()
-    assert f"| ` out/a\\|<b>.txt ` | 1234 | ` {SHA} ` | COMPLETE | 1 |\n\n## Events" in re.sub(
-        "\n{3,}", "\n\n", markdown
-    )
+    assert f"| `out/a\\|<b>.txt` | 1234 | `{SHA}` | COMPLETE | 1 |\n\n## Events" in re.sub("\n{3,}", "\n\n", markdown)
     page = made[ReportFormat.HTML].decode()
     assert f"<tr><td>out/a|&lt;b&gt;.txt</td><td>1234</td><td>{SHA}</td><td>COMPLETE</td><td>1</td></tr>" in page
     drawn = printed(made[ReportFormat.PDF])
