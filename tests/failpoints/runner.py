@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from banksman.v1 import session_pb2
+
 from runner_agent import __main__ as program
 from runner_agent import app
 from runner_agent.domain import backoff
@@ -114,8 +116,8 @@ class _Told:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
-    async def write(self, message: Any) -> None:
-        word = SAID[message.WhichOneof("message")]
+    async def write(self, message: bytes) -> None:
+        word = SAID[session_pb2.SessionRequest.FromString(message).WhichOneof("message") or ""]
         reach(f"agent.{word}.before_send")
         await self._call.write(message)
         reach(f"agent.{word}.after_send")

@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from banksman.v1 import session_pb2
+
 from runner_agent import __main__ as program
 from runner_agent.execution import shim_link
 from runner_agent.session.session import Session
@@ -44,12 +46,13 @@ class _Told:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
-    async def write(self, message: Any) -> None:
-        word = message.WhichOneof("message")
+    async def write(self, message: bytes) -> None:
+        meant = session_pb2.SessionRequest.FromString(message)
+        word = meant.WhichOneof("message")
         count(f"agent.said {word}")
-        count(f"agent.bytes {word}", message.ByteSize())
+        count(f"agent.bytes {word}", len(message))
         if word == "log_chunk":
-            count("agent.records", len(message.log_chunk.records))
+            count("agent.records", len(meant.log_chunk.records))
         await self._call.write(message)
 
 

@@ -29,8 +29,8 @@ open(sys.argv[2]).readline()
 # the room above is for what else a program reads and writes meanwhile.
 MOVED = {"shim": (1.05, 1.05), "agent": (1.25, 0.05), "server": (0.25, 1.25)}
 SENT = 1.1  # over the wire
-CHUNKS = 17  # messages for each MiB: of 64 KiB
-RECORDS = 34  # pieces for each MiB, where there are 10,486 lines
+CHUNKS = 12  # messages for each MiB: of 256 KiB, once the credit allows it
+RECORDS = 28  # pieces for each MiB, where there are 10,486 lines
 # For each MiB; 16 would be each message alone. A batch takes what has come while the one before it was synced.
 SYNCS = 12
 
