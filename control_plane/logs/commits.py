@@ -1,8 +1,15 @@
-"""Group commit: while one commit is on its way to the disk, the next one collects. One thread writes."""
+"""Group commit: while one commit is on its way to the disk, the next one collects. One thread writes.
+
+The first bytes after a pause are committed at once; while bytes keep coming, commits are some milliseconds apart or
+twice as large as the one before, so that many small ones do not cost an fsync, an acknowledgement and a wake-up each.
+Nothing is acknowledged before it is durable, so a crash while bytes gather costs only that they are sent again.
+"""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,6 +24,8 @@ from control_plane.telemetry import logger
 T = TypeVar("T")
 
 log = logger("logs")
+
+GATHER_BYTES = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +66,7 @@ def write(store: LogStore, pieces: Sequence[Piece]) -> dict[AttemptKey, Written]
 
 
 class Committer:
-    """The commit loop and its thread. A commit begins when the one before has ended; nothing waits for a timer."""
+    """The commit loop and its thread."""
 
     def __init__(
         self,
@@ -77,6 +86,9 @@ class Committer:
         self._wake = asyncio.Event()
         self._closing = asyncio.Event()
         self._failing = False
+        self._enough = asyncio.Event()
+        self._enough_bytes = 0
+        self._began_s = -math.inf
 
     async def in_thread(self, body: Callable[[], T]) -> T:
         """Run `body` in the thread that writes, behind what it is doing."""
@@ -88,14 +100,18 @@ class Committer:
         if stream.queue:
             self._ready[stream.key] = stream
         self._wake.set()
+        if self._streams.held_bytes >= self._enough_bytes:
+            self._enough.set()
 
     async def run(self) -> None:
         """Commit until `close`; what was added before is still committed, unless the disk fails."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while batch := self._take():
-                if not await self._commit(batch):
+            while self._ready:
+                await self._gather()
+                batch = self._take()
+                if batch and not await self._commit(batch):
                     return
                 self._ask_again()
             self._ask_again()
@@ -105,11 +121,24 @@ class Committer:
     def close(self) -> None:
         """Let `run` end."""
         self._closing.set()
+        self._enough.set()
         self._wake.set()
 
     def shut(self) -> None:
         """Give the thread back; `in_thread` is over."""
         self._thread.shutdown()
+
+    async def _gather(self) -> None:
+        """Wait for more while the commit before began only just now, unless enough has come for one."""
+        loop = asyncio.get_running_loop()
+        left_s = self._began_s + self._settings.gather_s - loop.time()
+        if left_s > 0 and self._streams.held_bytes < self._enough_bytes and not self._closing.is_set():
+            self._enough.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._enough.wait()
+        self._began_s = loop.time()
+        self._enough_bytes = min(self._settings.commit_bytes, max(GATHER_BYTES, 2 * self._streams.held_bytes))
 
     def _take(self) -> list[tuple[Stream, Piece]]:
         """The next commit: from each stream in turn, until it is large enough. What is left goes with the one after.

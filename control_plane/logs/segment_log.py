@@ -11,7 +11,18 @@ from control_plane.logs import blocks
 from control_plane.logs.digest import BLOCK_BYTES
 from control_plane.logs.frames import encode, to_us
 from control_plane.logs.recovery import blocks_path, recover, segment_path
-from control_plane.logs.segments import HEADER_BYTES, Segment, encode_header, sync_directory, write_all, write_seal
+from control_plane.logs.segments import (
+    HEADER_BYTES,
+    Segment,
+    encode_header,
+    sync_directory,
+    write_all,
+    write_parts,
+    write_seal,
+)
+
+# Records of this size gain nothing from being hashed together: their bytes would only be copied.
+LARGE_BYTES = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +82,12 @@ class SegmentLog:
 
     def _account(self, record: LogRecord, position: int) -> None:
         """Count and digest a record. Small ones wait to be hashed together, unless a block ends in this one."""
-        if not record.gap_bytes and (self.end + len(record.data)) // BLOCK_BYTES == self.end // BLOCK_BYTES:
+        size = len(record.data)
+        if not record.gap_bytes and size < LARGE_BYTES and (self.end + size) // BLOCK_BYTES == self.end // BLOCK_BYTES:
             if not self._waiting:
                 self._waiting_position = position
             self._waiting.append(record.data)
-            self.end += len(record.data)
+            self.end += size
             return
         self._digest_waiting()
         newlines = self._newlines
@@ -104,9 +116,8 @@ class SegmentLog:
             self._digest.fresh.clear()
 
     def _flush(self, parts: list[bytes], position: int) -> None:
-        data = b"".join(parts)
-        if data:
-            write_all(self._file(), data, position - len(data))
+        if parts:
+            write_parts(self._file(), parts, self._position)
             self._position = position
 
     def _file(self) -> int:

@@ -20,14 +20,15 @@ RECORD_COST_BYTES = 256
 class IngestSettings:
     """Bounds. A session's streams share its window; all streams share `total_bytes`, records' overhead counted.
 
-    A commit begins when the one before has ended and takes at most `commit_bytes`; `retry_s` passes between attempts
-    to write to a disk that fails.
+    A commit takes at most `commit_bytes` and begins when the one before has ended, and not within `gather_s` of its
+    beginning unless enough has come; `retry_s` passes between attempts to write to a disk that fails.
     """
 
     window_bytes: int = 4 << 20
     smallest_window_bytes: int = 64 << 10
     total_bytes: int = 64 << 20
     commit_bytes: int = 1 << 20
+    gather_s: float = 0.005
     retry_s: float = 1.0
     seals_at_once: int = 64
 

@@ -234,6 +234,36 @@ async def test_one_commit_serves_all_that_arrived_during_the_one_before() -> Non
         assert house.store.syncs < len(keys)
 
 
+async def test_the_first_bytes_are_committed_at_once_and_what_follows_soon_gathers_until_it_is_enough() -> None:
+    async with running(IngestSettings(gather_s=3600.0)) as house:
+        await house.send(0, b"x" * 100)
+        await house.session.until(LogAck, offset=100)
+        for start in range(100, 1_000, 100):
+            await house.send(start, b"x" * 100)
+        assert house.store.syncs == 1
+        await house.send(1_000, b"x" * (64 << 10))
+        end = 1_000 + (64 << 10)
+        await house.session.until(LogAck, offset=end)
+        assert house.store.syncs == 2
+        await house.send(end, b"x" * (65 << 10))
+        assert house.store.syncs == 2, "the one after gathers twice as much"
+        await house.send(end + (65 << 10), b"x" * (80 << 10))
+        await house.session.until(LogAck, offset=end + (145 << 10))
+        assert house.store.syncs == 3
+
+
+async def test_what_gathers_is_committed_when_its_time_has_come_or_the_server_stops() -> None:
+    async with running(IngestSettings(gather_s=0.001)) as house:
+        await house.send(0, b"one ")
+        await house.send(4, b"two ")
+        await house.session.until(LogAck, offset=8)
+    async with running(IngestSettings(gather_s=3600.0)) as house:
+        await house.send(0, b"one ")
+        await house.session.until(LogAck, offset=4)
+        await house.send(4, b"two ")
+    assert stored(house.store) == b"one two "
+
+
 async def test_a_log_that_matches_its_exit_record_is_sealed_and_released() -> None:
     async with running() as house:
         await house.send(0, b"all ", b"of it")
