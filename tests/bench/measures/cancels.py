@@ -49,7 +49,7 @@ async def died(round: Round) -> float:
     "cancel",
     says="runs one after another are cancelled while they run",
     figures=FIGURES,
-    limits=Limits(full=60, quick=12),
+    limits=Limits(full=50, quick=12),
     setup=Setup(),
 )
 async def cancel(round: Round) -> None:

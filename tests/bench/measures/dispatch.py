@@ -21,7 +21,7 @@ FIGURES = (
     "dispatch",
     says="runs one after another: from the call to the child's first instruction, and to its recorded end",
     figures=FIGURES,
-    limits=Limits(full=100, quick=15),
+    limits=Limits(full=90, quick=15),
     setup=Setup(),
 )
 async def dispatch(round: Round) -> None:

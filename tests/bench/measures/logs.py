@@ -93,7 +93,7 @@ def logs(runs: int) -> Once:
     return once
 
 
-for runs, limits in ((1, Limits(full=90, quick=15)), (8, Limits(full=90))):
+for runs, limits in ((1, Limits(full=75, quick=15)), (8, Limits(full=75))):
     name = "log" if runs == 1 else f"log {runs}"
     says = "one run" if runs == 1 else f"{runs} runs at once"
     measurement(

@@ -59,7 +59,7 @@ async def time_calls(round: Round, where: str, calls: dict[str, Callable[[], Awa
     "reads",
     says="GetRun, ListRuns (50 a page) and GetTask, one call after another, at rest",
     figures=figures("at rest", None),
-    limits=Limits(full=45),
+    limits=Limits(full=40),
     setup=ALONE,
 )
 async def reads(round: Round) -> None:
@@ -74,7 +74,7 @@ async def reads(round: Round) -> None:
         Figure(name="reads load runs", label="… runs that flowed meanwhile", unit="runs/s", more_is_better=True),
         Figure(name="reads load logs", label="… logs that flowed meanwhile", unit="MB/s", more_is_better=True),
     ),
-    limits=Limits(full=120),
+    limits=Limits(full=110),
     setup=ALONE,
 )
 async def reads_loaded(round: Round) -> None:

@@ -54,7 +54,7 @@ async def queued(round: Round, runs: int) -> tuple[float, float]:
         ),
         Figure(name="runs peak server", label="peak memory of the server, many runs", unit="MiB"),
     ),
-    limits=Limits(full=100, quick=20),
+    limits=Limits(full=90, quick=20),
     setup=Setup(),
 )
 async def runs_8(round: Round) -> None:
@@ -78,7 +78,7 @@ def shown(slots: int, runners: int) -> None:
         key,
         says=f"as runs, with {where}",
         figures=(Figure(name=key, label=f"queued no-op runs, {where}", unit="runs/s", more_is_better=True),),
-        limits=Limits(full=60),
+        limits=Limits(full=45),
         setup=Setup(slots=slots, runners=runners),
     )
     async def once(round: Round) -> None:

@@ -55,7 +55,7 @@ def record(round: Round, name: str, lags: list[float]) -> None:
         Figure(name="watch p50", label="line written → printed by a follower, p50", unit="ms", bound=20),
         Figure(name="watch p99", label="… p99", unit="ms", bound=100),
     ),
-    limits=Limits(full=45, quick=10),
+    limits=Limits(full=40, quick=10),
     setup=ALONE,
 )
 async def watch(round: Round) -> None:
@@ -70,7 +70,7 @@ async def watch(round: Round) -> None:
         Figure(name="watch loaded p99", label="… p99", unit="ms", bound=100),
         Figure(name="watch load", label="… logs that flowed meanwhile", unit="MB/s", more_is_better=True),
     ),
-    limits=Limits(full=100),
+    limits=Limits(full=90),
     setup=ALONE,
 )
 async def watch_loaded(round: Round) -> None:
@@ -122,7 +122,7 @@ async def followed(round: Round, argv: list[str], gate: Stamps | None = None) ->
         Figure(name="followers speed", label="… bytes received by all", unit="MB/s", more_is_better=True),
         Figure(name="followers peak", label="… peak memory of the server", unit="MiB", bound=150),
     ),
-    limits=Limits(full=100),
+    limits=Limits(full=80),
     setup=ALONE,
 )
 async def followers(round: Round) -> None:
