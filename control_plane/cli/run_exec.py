@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from control_plane.cli.views import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
 TITLE_LENGTH = 60
+REL = re.compile(r"([\w.-]+)=https?:")
 
 follow_option = click.option("-f", "--follow", is_flag=True, help="Show its output until it ends.")
 wait_option = click.option("--wait-timeout", type=Seconds(), help="Stop following after this time; the run goes on.")
@@ -39,6 +41,8 @@ def run_options(function: F) -> F:
         click.option("--deadline", metavar="TIME", help="Its latest end with queue and retries: 2h, or a time."),
         click.option("--not-before", metavar="TIME", help="Earliest start: 10m, or a time."),
         click.option("--meta", multiple=True, metavar="K=V", help="Metadata to keep with the run."),
+        click.option("--run-label", multiple=True, metavar="K=V", help="Label of the run itself; repeatable."),
+        click.option("--link", multiple=True, metavar="[REL=]URL", help="A link to show with it; repeatable."),
         click.option("--title", metavar="TEXT", help="A title for lists."),
         click.option("--request-id", metavar="ID", help="Within 24 h the same id gives the same run, not another."),
     ):
@@ -52,6 +56,8 @@ def build_options(
     meta: tuple[str, ...],
     not_before: str | None,
     deadline: str | None,
+    run_label: tuple[str, ...],
+    link: tuple[str, ...],
     var: tuple[str, ...],
     sensitive_var: tuple[str, ...],
 ) -> contract.run_pb2.RunOptions:
@@ -60,6 +66,13 @@ def build_options(
     if title is not None:
         assign(options, "title", title)
     options.trigger_metadata.update(key_values(meta, "--meta"))
+    options.labels.update(key_values(run_label, "--run-label"))
+    for given in link:
+        # A URL has equals signs of its own.
+        rel = found[1] if (found := REL.match(given)) else ""
+        fresh = options.links.add()
+        assign(fresh, "rel", rel)
+        assign(fresh, "url", given[len(rel) + 1 :] if rel else given)
     for name, text in (("not_before", not_before), ("deadline", deadline)):
         if text is not None:
             getattr(options, name).FromDatetime(parse_time(text, inv.clock.now(), ahead=True))

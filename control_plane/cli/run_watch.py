@@ -9,6 +9,7 @@ import click
 from control_plane.cli import contract
 from control_plane.cli.commands import command
 from control_plane.cli.completing import complete_runs, complete_tasks
+from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode, of_run
 from control_plane.cli.following import end_line
 from control_plane.cli.invocation import Invocation
@@ -16,6 +17,7 @@ from control_plane.cli.log_stream import FIRST_DELAY_S, LONGEST_DELAY_S, TRIES, 
 from control_plane.cli.output import Printer, iso, to_datetime
 from control_plane.cli.plain import plain
 from control_plane.cli.rpc_errors import status_name, translate
+from control_plane.cli.spec_options import assign
 from control_plane.cli.views import EVENT, progress_of
 from control_plane.cli.words import enum_word, run_title, short_id, state_word
 
@@ -24,11 +26,16 @@ from control_plane.cli.words import enum_word, run_title, short_id, state_word
 @click.argument("run", required=False, shell_complete=complete_runs)
 @click.option("--task", metavar="NAME", default="", help="Runs of this task.", shell_complete=complete_tasks)
 @click.option("--filter", "text", default="", metavar="FILTER", help="Such as: tag : nightly AND runner = host1.")
-def watch(inv: Invocation, run: str | None, task: str, text: str) -> int:
+@click.option(
+    "--resume", metavar="TOKEN", default="", help="Go on behind the change with this resume_token (-o jsonl)."
+)
+def watch(inv: Invocation, run: str | None, task: str, text: str, resume: str) -> int:
     """Print the changes of a run or a project as they come.
 
     Of a run until it has ended; its state is the exit code.
     """
+    if run and resume:
+        raise CliError("--resume is for a watch of several runs; a watch of one begins with how it is now")
     if run:
         # Pins @last and short ids to the run that they mean now.
         get = contract.run_pb2.GetRunRequest(run=run, project=inv.project)
@@ -36,6 +43,7 @@ def watch(inv: Invocation, run: str | None, task: str, text: str) -> int:
         request = contract.run_pb2.WatchRunsRequest(project=found.project_id or inv.project, run=found.id, filter=text)
     else:
         request = contract.run_pb2.WatchRunsRequest(project=inv.project, task=task, filter=text)
+    assign(request, "resume_token", resume)
     printer = inv.printer
     for change in changes(inv, request):
         show(printer, change)
@@ -63,7 +71,7 @@ def changes(
         except grpc.RpcError as broken:
             error = broken
         failures += 1
-        if error is not None and status_name(error) == "OUT_OF_RANGE" and request.resume_token:
+        if error is not None and status_name(error) == "OUT_OF_RANGE" and request.resume_token and answered:
             inv.say("banksman: changes were missed while the connection was away")
             request.resume_token = ""
         elif error is not None and (not is_passing(error) or (not answered and failures >= TRIES)):

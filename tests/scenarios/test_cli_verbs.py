@@ -126,6 +126,32 @@ def test_a_watch_prints_each_change(shared: House) -> None:
     assert shared.get(run).state == run_pb2.RUN_STATE_SUCCEEDED
 
 
+def lines_of(house: House, count: int, *words: str) -> list[Any]:
+    """The first lines of a watch, which is ended then."""
+    process = house.start_cli("run", "watch", *words, "-o", "jsonl")
+    try:
+        return [json.loads(process.stdout.readline()) for _ in range(count)]  # type: ignore[union-attr]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_watch_goes_on_behind_a_token(shared: House) -> None:
+    ok(shared, "task", "create", "watched", "--", "true")
+    run = ok(shared, "task", "run", "watched", "--not-before", "1h").strip()
+    (now,) = lines_of(shared, 1, "--task", "watched")
+    assert (now["run"]["id"], now["run"]["state"]) == (run, "RUN_STATE_QUEUED")
+    ok(shared, "run", "cancel", run)
+    ok(shared, "task", "run", "watched", "--not-before", "1h")
+    behind = lines_of(shared, 4, "--task", "watched", "--resume", now["resume_token"])
+    types = [line["event"]["type"].removeprefix("RUN_EVENT_TYPE_") for line in behind]
+    assert types == ["STOP_REQUESTED", "CANCELLED", "SETTLED", "CREATED"]
+    again = lines_of(shared, 3, "--task", "watched", "--resume", behind[0]["resume_token"])
+    assert [line["event"] for line in again] == [line["event"] for line in behind[1:]]
+    for wrong in ((run, "--resume", "x"), ("--task", "watched", "--resume", "x")):
+        assert shared.cli("run", "watch", *wrong).returncode == 2
+
+
 def test_completion_knows_values_too(shared: House) -> None:
     assert "banksman" in ok(shared, "completion", "bash")
     found = shared.cli(
