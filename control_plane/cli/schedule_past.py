@@ -8,7 +8,7 @@ from control_plane.cli import contract
 from control_plane.cli.commands import command
 from control_plane.cli.completing import complete_schedules
 from control_plane.cli.invocation import Invocation
-from control_plane.cli.output import Column, View, iso, to_datetime, when
+from control_plane.cli.output import Column, State, View, iso, to_datetime, when
 from control_plane.cli.times import parse_time
 from control_plane.cli.words import enum_word
 
@@ -17,6 +17,8 @@ FIRING = View(
         Column("TIME", lambda firing: iso(to_datetime(firing.scheduled_time))),
         Column("ORIGIN", lambda firing: enum_word(firing, "origin").lower()),
         Column("RUN", lambda firing: firing.run_id),
+        Column("STATE", lambda firing: State(enum_word(firing, "run_state") if firing.run_state else "")),
+        Column("WHY", lambda firing: enum_word(firing, "run_reason") if firing.run_reason else ""),
         Column("MISSED", lambda firing: str(firing.missed or "")),
         Column("AT", lambda firing: when(firing, "created_at")),
     ),

@@ -10,6 +10,8 @@ from typing import Protocol
 
 from control_plane.domain import cron
 from control_plane.domain.ids import PrincipalId, ProjectId, RunId, ScheduleId, TaskId
+from control_plane.domain.reason import Reason
+from control_plane.domain.run import RunState
 
 PREVIEW_DEFAULT = 10
 PREVIEW_LARGEST = 100
@@ -152,6 +154,9 @@ class Firing:
     run_id: RunId | None
     missed: int
     created_at: datetime
+    # Of its run as it is now; None where there is none, or none any more.
+    run_state: RunState | None = None
+    run_reason: Reason | None = None
 
 
 def fire_times(timed: Timed, *, anchor: datetime, after: datetime) -> Iterator[datetime]:

@@ -140,6 +140,8 @@ def test_an_inactive_task_leaves_skipped_firings_and_a_deleted_one_none(shared: 
         what="a skipped firing",
     )
     assert skipped[0].reason == run_pb2.REASON_TASK_INACTIVE
+    told = [line.split("\t") for line in shared.cli("schedule", "firings", "idles").stdout.decode().splitlines()]
+    assert [line[2:5] for line in told if line[2] == skipped[0].id] == [[skipped[0].id, "SKIPPED", "TASK_INACTIVE"]]
     shared.cli("task", "delete", "idle", "--yes")
     count = len(runs_of(shared, idle))
     beat = task(shared, "beat too", ["/bin/true"])

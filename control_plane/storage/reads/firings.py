@@ -10,6 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, exists, or_, sel
 from control_plane.domain.ids import RunId, ScheduleId
 from control_plane.domain.limits import TOTAL_SIZE_CAP
 from control_plane.domain.pages import Page
+from control_plane.domain.reason import Reason
+from control_plane.domain.run import RunState
 from control_plane.domain.schedule import Firing, FiringOrigin
 from control_plane.storage.paging import PageRequest, count_rows, open_key, seal_key
 from control_plane.storage.rows import from_us, json_text, to_us
@@ -95,7 +97,10 @@ def run_of_firing(connection: Connection, schedule_id: ScheduleId, scheduled_tim
 
 def _newest_first(schedule_id: ScheduleId) -> Select[Any]:
     order = (FIRINGS.c.scheduled_time.desc(), FIRINGS.c.origin.desc())
-    return select(FIRINGS).where(FIRINGS.c.schedule_id == schedule_id).order_by(*order)
+    query = select(FIRINGS, RUNS.c.state, RUNS.c.reason).select_from(
+        FIRINGS.outerjoin(RUNS, and_(RUNS.c.id == FIRINGS.c.run_id, RUNS.c.hidden_at.is_(None)))
+    )
+    return query.where(FIRINGS.c.schedule_id == schedule_id).order_by(*order)
 
 
 def _firing(row: Any) -> Firing:
@@ -105,4 +110,6 @@ def _firing(row: Any) -> Firing:
         run_id=row.run_id,
         missed=row.missed,
         created_at=from_us(row.created_at),
+        run_state=None if row.state is None else RunState(row.state),
+        run_reason=Reason(row.reason) if row.reason else None,
     )
