@@ -15,6 +15,11 @@ MODULES = (
     "throughput",
     "watchers",
     "reads",
+    "idle",
+    "shims",
+    "hosts",
+    "history",
+    "timed",
 )
 
 
