@@ -212,6 +212,8 @@ def _check(settings: Settings) -> None:
             if getattr(settings, name) < floor
         ]
     problems += _notify_problems(settings)
+    fonts = [part.strip() for part in settings.report_fonts.split(",") if part.strip()]
+    problems += [f"report_fonts: there is no file {font!r}" for font in fonts if not os.path.isfile(font)]
     if problems:
         raise ConfigError("; ".join(problems))
 

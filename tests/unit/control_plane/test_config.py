@@ -84,3 +84,11 @@ def test_every_setting_is_in_the_manual_and_no_other():
     table = page.partition("| setting |")[2].partition("\n\n")[0]
     rows = [line.split("|")[1] for line in table.splitlines()[2:]]
     assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == set(KEYS)
+
+
+def test_fonts_that_are_named_must_be_there(tmp_path):
+    font = tmp_path / "a.ttf"
+    font.touch()
+    with pytest.raises(ConfigError, match=r"report_fonts: there is no file '/no/such\.ttf'"):
+        load({"report_fonts": f"{font}, /no/such.ttf"}, {})
+    assert load({"report_fonts": str(font)}, {}).report_fonts == str(font)
