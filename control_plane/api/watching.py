@@ -70,13 +70,14 @@ class Watching:
         """
         topic = "runs" if wanted.run_id is None else f"run:{wanted.run_id}"
         with self._house.watch.subscribe(topic) as wakeups:
-            number = resume.unseal(wanted, token) if token else -1
+            number, progress = resume.unseal(wanted, token) if token else -1, None
             if number < 0:
                 number, present = await self._house.database.read(partial(_present, wanted=wanted, caller=caller))
                 for run in present:
+                    # Only a watch of one run looks at it again.
+                    progress = run.progress
                     token = resume.seal(wanted, number)
                     yield run_pb2.WatchRunsResponse(run=self._views.brief(run), resume_token=token)
-            progress = None
             while True:
                 batch = await self._house.database.read(partial(_changes, wanted=wanted, number=number, caller=caller))
                 for event in batch.events:

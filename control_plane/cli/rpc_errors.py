@@ -18,6 +18,7 @@ NOUNS = ("run", "task", "template", "schedule", "project", "runner", "token", "p
 AFTER_REFUSAL = {
     "REPORT_NOT_FOUND": "banksman run report RUN --list; a run has the reports that its task asked for (--report)",
     "RUN_ACTIVE": "banksman run wait RUN, or banksman run cancel RUN",
+    "VARIABLES_GONE": "banksman run retry RUN --var NAME, which copies $NAME",
     "TASK_HAS_ACTIVE_RUNS": "banksman run cancel --filter 'task = NAME'",
 }
 

@@ -22,7 +22,7 @@ from control_plane.cli.override_options import override, override_options
 from control_plane.cli.plain import plain
 from control_plane.cli.spec_options import SpecOptions, assign, build_spec, spec_options
 from control_plane.cli.times import parse_time
-from control_plane.cli.variable_options import give, give_values, giving_options
+from control_plane.cli.variable_options import copied, give, give_values, giving_options
 from control_plane.cli.views import RUN
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -178,7 +178,12 @@ def run_task(
 @command("retry", examples=("banksman run retry @last --follow", "banksman run retry @last --latest"))
 @click.argument("run", shell_complete=complete_runs)
 @click.option("--use-newest-spec", "--latest", is_flag=True, help="Take the task as it is now, not as the run had it.")
-@click.option("--var", multiple=True, metavar="NAME=VALUE", help="Instead of the old run's value; repeatable.")
+@click.option(
+    "--var",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Instead of the old run's value; NAME copies $NAME; repeatable.",
+)
 @propagate_option
 @wait_option
 @follow_option
@@ -196,7 +201,7 @@ def retry_run(
     request = contract.run_pb2.RetryRunRequest(
         run=run, project=inv.project, use_newest_spec=use_newest_spec, request_id=new_request_id()
     )
-    give_values(request.variables, var)
+    give_values(request.variables, copied(inv, var))
     fresh = inv.client.call(inv.client.runs.RetryRun, request, repeatable=True)
     return started(inv, fresh, follow=follow, wait_timeout_s=wait_timeout, propagate=propagate_exit_code)
 

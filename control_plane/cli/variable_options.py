@@ -89,6 +89,14 @@ def give_values(variables: Any, var: Sequence[str]) -> None:
         assign(variables[name], "string_value", value)
 
 
+def copied(inv: Invocation, var: Sequence[str]) -> tuple[str, ...]:
+    """NAME alone as NAME=VALUE with the value of $NAME: a secret one is seen by no other process then."""
+    for name in var:
+        if "=" not in name and name not in inv.environ:
+            raise CliError(f"--var {name}: your environment has no such variable")
+    return tuple(pair if "=" in pair else f"{pair}={inv.environ[pair]}" for pair in var)
+
+
 def split(pair: str, option: str) -> tuple[str, str]:
     name, equals, value = pair.partition("=")
     if not equals or not name:

@@ -102,6 +102,11 @@ async def test_a_watch_of_one_run_shows_its_progress(server, doors):
         assert (change.run.progress.stage, change.HasField("event")) == ("cloning", False)
         assert change.resume_token == present.resume_token
         changes.cancel()
+        again = doors.runs.WatchRuns(run_pb2.WatchRunsRequest(run=run), timeout=20)
+        assert (await again.read()).run.progress.percent == 7
+        await stream.send(attempt_event=pb.AttemptEvent(key=key, progress=progress(8, "cloning")))
+        assert (await again.read()).run.progress.percent == 8, "what is there already is told once"
+        again.cancel()
 
 
 @pytest.mark.parametrize("size", [256 << 10, (256 << 10) + 1])
