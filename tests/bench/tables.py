@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tests.bench.results import number
+from tests.bench.results import Verdict, number
 
 HEAD = ("figure", "unit", "Banksman", "held against", "ratio", "goal", "verdict")
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
@@ -52,9 +52,22 @@ def markdown(results: Mapping[str, Any]) -> str:
     ]
     lines += ["| " + " | ".join(cells(row)) + " |" for row in results["figures"]]
     lines += ["", *(f"- {check['words']}." for check in results["floor"])]
+    lines += missed(results["figures"])
     for measured in results["measurements"]:
         lines += [f"- {measured['name']}: {note}." for note in measured["notes"]]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def missed(figures: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line for each goal that was not reached, with what was."""
+    lines = []
+    for row in figures:
+        if row["verdict"] in (Verdict.MISSED, Verdict.PARTLY, Verdict.NOT_MEASURED):
+            reached = [] if row["value"] is None else [f"{number(row['value']['median'])} {row['unit']}"]
+            reached += [] if row["ratio"] is None else [f"{row['ratio']:.2f} × {row['base_is']}"]
+            label = row["label"] if not row["label"].startswith("…") else f"{row['name']} ({row['label']})"
+            lines.append(f"- {row['verdict']}: {label}: {', '.join(reached) or row['why']}; goal {row['goal']}.")
+    return lines
 
 
 def _calibration(found: Mapping[str, Mapping[str, float]]) -> list[str]:

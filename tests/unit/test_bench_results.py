@@ -14,7 +14,7 @@ from tests.bench.conduct import Outcome
 from tests.bench.machine import REFERENCE
 from tests.bench.registry import Figure, Limits, Measurement, Round
 from tests.bench.results import Results, Verdict, as_json, judge, read, rows
-from tests.bench.tables import BEGIN, END, text, write_into
+from tests.bench.tables import BEGIN, END, missed, text, write_into
 
 SLOWER = Figure(name="lag", label="lag", unit="ms", ratio=3, bound=20)
 FASTER = Figure(name="runs", label="runs", unit="/s", more_is_better=True, ratio=0.45, first=0.3)
@@ -117,6 +117,15 @@ def test_a_page_takes_the_table_of_a_file(tmp_path: pathlib.Path) -> None:
         assert "old" not in shown
         assert "| lag | ms | 12 (9–30) | 4 (3–5) | 3.00 | ≤ 3 × floor, ≤ 20 ms | met |" in shown
         assert "- m: on a quiet machine." in shown
+
+
+def test_what_was_missed_is_listed_with_what_was_reached() -> None:
+    found = outcome(SLOWER, FASTER, values={"lag": [40.0, 41.0, 42.0]}, trouble="out of time after 60 s")
+    lines = missed(as_json(rows(found)))
+    assert lines == [
+        "- MISSED: lag: 41 ms; goal ≤ 3 × floor, ≤ 20 ms.",
+        "- NOT MEASURED: runs: out of time after 60 s; goal ≥ 0.3, then 0.45 × floor.",
+    ]
 
 
 def test_an_older_file_is_refused(tmp_path: pathlib.Path) -> None:
