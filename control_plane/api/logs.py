@@ -5,35 +5,39 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
-from banksman.v1 import log_pb2, log_pb2_grpc
+import grpc
+from banksman.v1 import log_pb2
 
-from control_plane.api.convert import LOG_RECORD, decode_log_kind
+from control_plane.api.convert import decode_log_kind
 from control_plane.api.desk import Desk
 from control_plane.api.interceptors import Context
-from control_plane.api.mapping import BadFields, Plan, decode_each, instant, within
+from control_plane.api.log_answers import Answers
+from control_plane.api.mapping import BadFields, decode_each, instant, within
 from control_plane.domain.errors import invalid_fields
 from control_plane.domain.ids import RunId
-from control_plane.domain.log import LogRecord
-from control_plane.domain.logs import LogBatch, LogEnd, LogItem, LogQuery, LogStart
-
-START = Plan(LogStart, log_pb2.LogStart)
-BATCH = Plan(LogBatch, log_pb2.LogBatch, nested={LogRecord: LOG_RECORD})
-END = Plan(LogEnd, log_pb2.LogEnd)
+from control_plane.domain.logs import LogQuery
 
 
-class LogServicer(log_pb2_grpc.LogServiceServicer):
-    """History and tail from the same offsets."""
+class LogServicer:
+    """History and tail from the same offsets. It answers with bytes that are messages already."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._answers = Answers()
 
-    async def ReadLogs(
-        self, request: log_pb2.ReadLogsRequest, context: Context
-    ) -> AsyncIterator[log_pb2.ReadLogsResponse]:
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Serve LogService there."""
+        read: grpc.RpcMethodHandler[log_pb2.ReadLogsRequest, bytes] = grpc.unary_stream_rpc_method_handler(
+            self.ReadLogs, request_deserializer=log_pb2.ReadLogsRequest.FromString
+        )
+        service = log_pb2.DESCRIPTOR.services_by_name["LogService"].full_name
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"ReadLogs": read}),))
+
+    async def ReadLogs(self, request: log_pb2.ReadLogsRequest, context: Context) -> AsyncIterator[bytes]:
         run = await self._desk.run(request.project, request.run)
         async with aclosing(self._desk.tail.follow(_query(request, run.id))) as items:
             async for item in items:
-                yield _answer(item)
+                yield self._answers.serialized(item)
 
 
 def _query(request: log_pb2.ReadLogsRequest, run_id: RunId) -> LogQuery:
@@ -57,13 +61,3 @@ def _query(request: log_pb2.ReadLogsRequest, run_id: RunId) -> LogQuery:
         kinds=frozenset(kinds),
         step=request.step if request.HasField("step") and request.step >= 0 else None,
     )
-
-
-def _answer(item: LogItem) -> log_pb2.ReadLogsResponse:
-    match item:
-        case LogBatch():
-            return log_pb2.ReadLogsResponse(batch=BATCH.encode(item))
-        case LogStart():
-            return log_pb2.ReadLogsResponse(begin=START.encode(item))
-        case LogEnd():
-            return log_pb2.ReadLogsResponse(end=END.encode(item))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from banksman.v1 import (
     access_pb2_grpc,
     audit_pb2_grpc,
-    log_pb2_grpc,
     notification_pb2_grpc,
     project_pb2_grpc,
     report_pb2_grpc,
@@ -60,7 +59,7 @@ def add_services(door: Door, desk: Desk) -> None:
     task_pb2_grpc.add_TaskServiceServicer_to_server(TaskServicer(desk), server)
     template_pb2_grpc.add_TemplateServiceServicer_to_server(TemplateServicer(desk), server)
     run_pb2_grpc.add_RunServiceServicer_to_server(RunServicer(desk), server)
-    log_pb2_grpc.add_LogServiceServicer_to_server(LogServicer(desk), server)
+    LogServicer(desk).add_to(server)
     schedule_pb2_grpc.add_ScheduleServiceServicer_to_server(ScheduleServicer(desk), server)
     project_pb2_grpc.add_ProjectServiceServicer_to_server(ProjectServicer(desk), server)
     access_pb2_grpc.add_AccessServiceServicer_to_server(AccessServicer(desk), server)

@@ -120,6 +120,12 @@ class LogQuery:
             return True
         return (not self.kinds or record.kind in self.kinds) and self.step in (None, record.step)
 
+    def wanted(self, records: tuple[LogRecord, ...]) -> tuple[LogRecord, ...]:
+        """Those that pass; the same tuple if there is no filter."""
+        if not self.kinds and self.step is None:
+            return records
+        return tuple(record for record in records if self.wants(record))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogStart:

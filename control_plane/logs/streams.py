@@ -28,7 +28,7 @@ class IngestSettings:
     smallest_window_bytes: int = 64 << 10
     total_bytes: int = 64 << 20
     commit_bytes: int = 1 << 20
-    gather_s: float = 0.005
+    gather_s: float = 0.008
     retry_s: float = 1.0
     seals_at_once: int = 64
 

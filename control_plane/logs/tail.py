@@ -18,6 +18,7 @@ from control_plane.domain.ids import AttemptKey
 from control_plane.domain.logs import LogAttempt, LogBatch, LogEnd, LogItem, LogQuery, LogStart, LogView
 from control_plane.logs.ledger import LogLedger
 from control_plane.logs.lines import offset_of_last_lines, offset_of_time
+from control_plane.logs.sharing import Followers
 from control_plane.logs.store import Cursor, LogMissing, LogRead, LogStore
 from control_plane.logs.streams import log_topic
 from control_plane.watch import Subscription, Watch
@@ -46,6 +47,7 @@ class Tail:
         self._clock = clock
         self._settings = settings or TailSettings()
         self._threads = ThreadPoolExecutor(self._settings.threads, thread_name_prefix="log-reader")
+        self.followers = Followers(self.read)
 
     def close(self) -> None:
         """Give the threads back."""
@@ -182,13 +184,14 @@ class _Reading:
         """Starts and batches; ends where nothing more will come, or will be waited for."""
         if self._attempt.deleted:
             raise OutOfRange(ErrorCode.LOG_EXPIRED)
-        with self._tail.subscribe(self._key, self._query.run_id) as changed:
+        followers = self._tail.followers
+        with self._tail.subscribe(self._key, self._query.run_id) as changed, followers.following(self._key):
             self._offset = await self._tail.start_of(self._key, self._query) if offset is None else offset
             if self._offset == 0:
                 yield LogStart(lease_epoch=self._attempt.lease_epoch, attempt_number=self._attempt.number)
             patience = self._tail.patience()
             while True:
-                found = await self._tail.read(self._key, self._offset, self._cursor)
+                found = await followers.read(self._key, self._offset, self._cursor)
                 if found.records:
                     patience.renew()
                     yield self._batch(found)
@@ -198,6 +201,8 @@ class _Reading:
                     continue
                 elif not self._attempt.finished:
                     await changed.wait()
+                    if (pause_s := followers.pause_s(self._key)) > 0:
+                        await asyncio.sleep(pause_s)
                 elif patience.left_s() <= 0 or not await changed.wait(patience.left_s()):
                     await self._look()
                     if not self._attempt.sealed:
@@ -224,7 +229,7 @@ class _Reading:
             lease_epoch=self._key.lease_epoch,
             offset=self._offset,
             next_offset=found.next_offset,
-            records=tuple(record for record in found.records if self._query.wants(record)),
+            records=self._query.wanted(found.records),
         )
         self._offset, self._cursor = found.next_offset, found.cursor
         self.damaged = self.damaged or found.damaged
