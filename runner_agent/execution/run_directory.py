@@ -34,6 +34,7 @@ SCAN_S = 12.0
 _QUARANTINE = "quarantine"
 _GONE = ".gone-"
 _MESSAGE = "why-quarantined.txt"
+_BEGUN = ("spec", files.RESERVE, "identity", "exit")  # earlier versions wrote a spec
 _UNFINISHED = frozenset({"accept.tmp", "lock", _MESSAGE})
 
 
@@ -185,7 +186,7 @@ class StateDirectory:
         try:
             run_id, epoch = _parse_name(path.name)
             acceptance = files.read_json(str(path), "accept")
-            if acceptance is None and not any((path / name).exists() for name in ("spec", "identity", "exit")):
+            if acceptance is None and not any((path / name).exists() for name in _BEGUN):
                 _remove_unfinished(path)
                 return None
             standing, record = aftermath.settle(str(path), run_id, epoch)

@@ -24,6 +24,7 @@ EMPTY_S = 5.0
 SWEEP_S = 2.0
 QUIET_LOOKS = 3
 _PAUSE_S = 0.01
+_TOUCHED = ("tombstone", files.RESERVE, "identity", "stop", "spec")  # which earlier versions wrote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class RunDirectory:
 
     def is_untouched(self) -> bool:
         """Whether no shim has got so far as to prepare the directory, and nobody has given the attempt up."""
-        return not any(self._has(name) for name in ("tombstone", "spec", "identity", "stop"))
+        return not any(self._has(name) for name in _TOUCHED)
 
     def was_used(self) -> bool:
         """Whether an attempt was ever started here."""

@@ -1,8 +1,7 @@
 """What a shim puts into its run directory, and what it checks of what it is told.
 
-`spec` says what a later agent may need to know of a live attempt; it holds no argv, environment, stdin or masks, for
-any of them may carry a secret. `identity` (and `identity.N` for step N) says who the child is: the cookie in it only
-marks processes, it opens nothing.
+No file holds argv, environment, stdin or masks, for any of them may carry a secret. `identity` (and `identity.N` for
+step N) says who the child is: the cookie in it only marks processes, it opens nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 from dataclasses import dataclass
 
 from runner_agent.shim import files, protocol
@@ -20,8 +20,12 @@ from runner_agent.shim.states import NS, StopRequested
 
 FORMAT_VERSION = 1
 MAX_STEPS = 16
+EXIT_RETRIES = 60
 SHORT_SOCKETS = "s"
+_FALLBACK = "/tmp/bnk-"
 RUNS = "runs"
+# A run directory with one of these was used for an attempt that was started.
+MARKS_OF_USE = frozenset({"identity", "exit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,13 +56,16 @@ class Place:
 
     def make_run_socket_path(self) -> str:
         """Where the run finds its socket: short enough for a unix address, in a directory that is ours alone."""
-        directory = os.path.join(self.state_directory, SHORT_SOCKETS)
-        if not protocol.fits_in_address(os.path.join(directory, self.short_name)):
-            directory = os.path.join("/tmp", f"bnk-{os.geteuid()}-{self.short_name}")
+        directory = f"{self.state_directory}/{SHORT_SOCKETS}"
+        if protocol.fits_in_address(f"{directory}/{self.short_name}"):
+            if not os.access(directory, os.F_OK):
+                os.makedirs(directory, mode=0o700, exist_ok=True)
+        else:
+            directory = f"{_FALLBACK}{os.geteuid()}-{self.short_name}"
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(directory)  # what a dead shim of this very attempt has left
-        os.makedirs(directory, mode=0o700, exist_ok=directory.startswith(self.state_directory))
-        return os.path.join(directory, self.short_name)
+            os.mkdir(directory, 0o700)
+        return f"{directory}/{self.short_name}"
 
     def identity(
         self, start: AttemptStart, pid: int, start_time: int | None, *, cgroup: str | None, run_socket: str | None
@@ -82,10 +89,6 @@ class Place:
             }
         )
 
-    def remove_sockets(self) -> None:
-        """The attempt is over: nobody can talk to its shim."""
-        remove_sockets(self.state_directory, self.name, ".")
-
 
 def short_name(state_directory: str, name: str) -> str:
     """Twelve hex digits that name a run directory of this host."""
@@ -95,16 +98,18 @@ def short_name(state_directory: str, name: str) -> str:
 def remove_sockets(state_directory: str, name: str, run_directory: str) -> None:
     """Remove what a shim has bound, whoever bound it."""
     short = short_name(state_directory, name)
-    fallback = os.path.join("/tmp", f"bnk-{os.geteuid()}-{short}")
-    for path in (
-        os.path.join(run_directory, protocol.CONTROL_SOCKET),
-        os.path.join(state_directory, SHORT_SOCKETS, short),
-        os.path.join(fallback, short),
-    ):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
-            os.unlink(path)
-    with contextlib.suppress(OSError):
-        os.rmdir(fallback)
+    remove_socket(f"{run_directory}/{protocol.CONTROL_SOCKET}")
+    remove_socket(f"{state_directory}/{SHORT_SOCKETS}/{short}")
+    remove_socket(f"{_FALLBACK}{os.geteuid()}-{short}/{short}")
+
+
+def remove_socket(path: str) -> None:
+    """Nobody can be reached there any more. A directory that was made for it goes too."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+        os.unlink(path)
+    if path.startswith(_FALLBACK):
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
 
 
 def identity_name(step: int) -> str:
@@ -114,27 +119,7 @@ def identity_name(step: int) -> str:
 
 def was_used(directory: str) -> bool:
     """Whether an attempt was ever started in this run directory."""
-    return any(os.path.lexists(os.path.join(directory, name)) for name in ("identity", "exit"))
-
-
-def encode_spec(start: AttemptStart) -> bytes:
-    """What a later agent may need to know, without anything that may be secret."""
-    steps = [{"kind": step.kind.value, "always": step.always, "timeout_s": step.timeout_s} for step in start.steps]
-    return files.encode_json(
-        {
-            "version": FORMAT_VERSION,
-            "run_id": start.run_id,
-            "epoch": start.epoch,
-            "steps": steps,
-            "merge_output": start.merge_output,
-            "stop_signal": start.stop_signal,
-            "grace_s": start.grace_s,
-            "run_timeout_s": start.run_timeout_s,
-            "idle_timeout_s": start.idle_timeout_s,
-            "log_limit_bytes": start.log_limit_bytes,
-            "spool_quota_bytes": start.spool_quota_bytes,
-        }
-    )
+    return any(os.path.lexists(os.path.join(directory, name)) for name in MARKS_OF_USE)
 
 
 def exit_record(
@@ -179,6 +164,20 @@ def exit_record(
 def encode_record(record: ExitRecord) -> bytes:
     """The exit record as it stands on disk."""
     return files.encode_json({"version": FORMAT_VERSION, "record": to_json(record)})
+
+
+def store_exit(data: bytes) -> None:
+    """Keep trying for a minute: the record answers every later question. Raises OSError then."""
+    for _ in range(EXIT_RETRIES):
+        try:
+            files.write_exit(".", data)
+            return
+        except OSError as error:
+            os.write(2, f"shim: the exit record cannot be stored: {error}\n".encode())
+            if files.working_directory_is_gone():
+                return  # nobody will ever look there: whoever listens now is the only one to be told
+            signal.sigtimedwait((), 1.0)
+    raise OSError("the exit record could not be stored")
 
 
 def decode_record(value: JsonObject) -> ExitRecord:

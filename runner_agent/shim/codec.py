@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Callable
@@ -16,6 +17,11 @@ from enum import StrEnum
 JsonObject = dict[str, object]
 T = typing.TypeVar("T")
 Convert = Callable[[object, str], object]
+
+
+# Made once: `json.dumps` and `json.loads` make them anew, or guess an encoding, each time.
+compact_json = json.JSONEncoder(separators=(",", ":")).encode
+read_json = json.JSONDecoder().decode
 
 
 class BadMessage(ValueError):

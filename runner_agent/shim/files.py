@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import zlib
 from dataclasses import dataclass
 
-from runner_agent.shim.codec import BadMessage, JsonObject
+from runner_agent.shim.codec import BadMessage, JsonObject, compact_json
+from runner_agent.shim.codec import read_json as read_text
 
 RESERVE = "exit.tmp"
 RESERVE_BYTES = 640 << 10
@@ -87,7 +87,7 @@ def read_json(directory: str, name: str, limit_bytes: int = 4 << 20) -> JsonObje
     if len(data) > limit_bytes:
         raise BadMessage(f"{name} is larger than {limit_bytes} bytes")
     try:
-        value = json.loads(data)
+        value = read_text(data.decode())
     except (ValueError, RecursionError):
         raise BadMessage(f"{name} is not JSON") from None
     if not isinstance(value, dict):
@@ -104,7 +104,7 @@ def encode_json(value: JsonObject) -> bytes:
 
 
 def _plain_json(value: JsonObject) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return compact_json(value).encode("ascii")
 
 
 def try_lock(path: str, *, create: bool = True) -> int | None:

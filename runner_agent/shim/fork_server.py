@@ -38,6 +38,7 @@ LOG = "fork_server.log"
 MAX_CONNECTIONS = 256
 QUIET_S = 0.005
 IDLE_S = 60.0
+COLLECT_AFTER = 20_000  # objects: a long attempt is tidied up now and then, a short one never
 REHEARSALS = 24  # Python looks at a function some times before it settles on how to run it
 _MAX_LOG_BYTES = 1 << 20
 
@@ -240,8 +241,8 @@ def _make_ready_to_fork() -> None:
     for _ in range(REHEARSALS):
         rehearse(masks=(b"a rehearsal",))
     gc.collect()
-    gc.disable()
     gc.freeze()
+    gc.set_threshold(COLLECT_AFTER)
 
 
 def _settle_for_children() -> None:

@@ -44,8 +44,7 @@ class SignalPipe:
 
     def __init__(self, numbers: Iterable[int]) -> None:
         self.descriptor, self._write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        for number in numbers:
-            signal.signal(number, _note)
+        let_pass(numbers)
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
 
     def read(self) -> bytes:
@@ -59,7 +58,13 @@ class SignalPipe:
 def let_pass(numbers: Iterable[int]) -> None:
     """Nothing happens at these signals; and, other than with ignored ones, programs that are executed later can die."""
     for number in numbers:
-        signal.signal(number, _note)
+        if number not in _passing:
+            signal.signal(number, _note)
+            _passing.add(number)
+
+
+# Those with our handler, which forks inherit.
+_passing: set[int] = set()
 
 
 def _note(_number: int, _frame: object) -> None:

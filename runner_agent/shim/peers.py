@@ -33,7 +33,7 @@ class Peer:
         self.frames = frames
         self.unsent = bytearray()
         self.subscribed = False
-        self.told_offset = -1
+        self.told_offset = 0
 
 
 class Peers:

@@ -16,12 +16,11 @@ unknown version is left alone, and SIGTERM is the stop that needs no version.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import socket
 import struct
 
-from runner_agent.shim.codec import BadMessage, JsonObject
+from runner_agent.shim.codec import BadMessage, JsonObject, compact_json, read_json
 
 PROTOCOL_VERSION = 1
 OLDEST_VERSION = 1
@@ -50,7 +49,7 @@ def speaks_with(frame: JsonObject) -> bool:
 
 def encode_frame(kind: str, body: JsonObject | None = None) -> bytes:
     """One frame. `kind` goes into the object as `type`."""
-    payload = json.dumps({"type": kind, **(body or {})}, separators=(",", ":")).encode("ascii")
+    payload = compact_json({"type": kind, **(body or {})}).encode("ascii")
     return _LENGTH.pack(len(payload)) + payload
 
 
@@ -89,7 +88,7 @@ def frame_length(head: bytes) -> int:
 def decode_payload(payload: bytes) -> JsonObject:
     """The object in a frame. Raises BadMessage."""
     try:
-        value = json.loads(payload)
+        value = read_json(payload.decode())
     except (ValueError, RecursionError):
         raise BadMessage("a frame is not JSON") from None
     if not isinstance(value, dict) or not isinstance(value.get("type"), str):
@@ -106,12 +105,16 @@ def peer_is_us(connection: socket.socket) -> bool:
 
 def listen(path: str, backlog: int = 64) -> socket.socket:
     """A non-blocking unix socket with mode 0600, in place of what a dead owner left. Relative paths are fine."""
-    if os.path.lexists(path):
-        os.unlink(path)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
     try:
-        listener.bind(path)
+        try:
+            listener.bind(path)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            os.unlink(path)
+            listener.bind(path)
     except BaseException:
         listener.close()
         raise

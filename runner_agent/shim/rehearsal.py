@@ -49,7 +49,6 @@ def rehearse(masks: tuple[bytes, ...] = ()) -> None:
     frame = frames.next_frame()
     start = codec.from_json(AttemptStart, {} if frame is None else frame["start"])
     attempt_files.check_start(start)
-    attempt_files.encode_spec(start)
     masker = Masker(NeedleSet(start.masks))
     masker.feed(b"some output\n")
     masker.finish()

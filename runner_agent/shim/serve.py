@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 from dataclasses import replace
@@ -23,7 +24,8 @@ _DESCRIPTOR = struct.Struct("i")
 
 def wait_and_serve(channel: socket.socket, place: attempt_files.Place, starter: Starter) -> None:
     """The life of a shim that was forked ahead: it gets ready, then waits for its run directory and its agent."""
-    rehearse()
+    if not select.select([channel], [], [], 0)[0]:  # else its attempt waits already
+        rehearse()
     name, ancillary, _, _ = channel.recvmsg(4096, socket.CMSG_LEN(_DESCRIPTOR.size))
     channel.close()
     if not ancillary:
@@ -49,7 +51,9 @@ def serve(connection: socket.socket, place: attempt_files.Place, starter: Starte
         starter.abandon()
         refuse(connection, "BAD_START", f"no usable start came: {error}")
         return
-    begun = Begun(locked=lock is not None, tombstone=os.path.lexists("tombstone"), used=attempt_files.was_used("."))
+    there = os.listdir(".")
+    used = not attempt_files.MARKS_OF_USE.isdisjoint(there)
+    begun = Begun(locked=lock is not None, tombstone="tombstone" in there, used=used)
     shim = Shim(place, starter, start, Loop())
     agent = shim.peers.add(connection, frames)
     if shim.begin(begun, agent):

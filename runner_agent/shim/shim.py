@@ -12,13 +12,15 @@ from runner_agent.shim import attempt_files, files, orders, protocol, tree
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.child import Instruction, parse_report
 from runner_agent.shim.clearing import Clearing
-from runner_agent.shim.codec import BadMessage, JsonObject, from_json
+from runner_agent.shim.codec import JsonObject
 from runner_agent.shim.decisions import decide, sleep_s
+from runner_agent.shim.instants import boottime_ns, now
 from runner_agent.shim.loop import READ, Loop, SignalPipe
 from runner_agent.shim.mask import Masker, NeedleSet
-from runner_agent.shim.messages import AttemptStart, Exited, ExitRecord, Reason, Result, StepEnded
+from runner_agent.shim.messages import AttemptStart, Exited, Reason, Result, StepEnded
 from runner_agent.shim.meter import Meter
 from runner_agent.shim.peers import Peer, Peers
+from runner_agent.shim.requests import Requests
 from runner_agent.shim.results import RELAY_S, Words
 from runner_agent.shim.run_socket import RunSocket, RunVerbs
 from runner_agent.shim.spool import Spool
@@ -33,10 +35,8 @@ from runner_agent.shim.states import (
     Executed,
     ForkFailed,
     IdentityStored,
-    Instant,
     LeaderExited,
     PipesClosed,
-    Renewed,
     State,
     StopRequested,
     Ticked,
@@ -46,7 +46,6 @@ from runner_agent.shim.states import (
 from runner_agent.shim.streams import StepStreams
 from runner_agent.shim.verdict import failed_validation, stop_words
 
-EXIT_RETRIES = 60
 LAST_WORDS_S = 2.0
 NS = 1_000_000_000
 
@@ -64,7 +63,8 @@ class Shim:
         self._needles = NeedleSet()
         self._unmaskable = sum(not self._needles.add(secret) for secret in start.masks)
         self._spool = Spool(".", log_limit_bytes=start.log_limit_bytes, quota_bytes=start.spool_quota_bytes)
-        self.peers = Peers(loop, self._request)
+        requests = Requests(start, hear=self._hear, add_mask=self._needles.add, offset=lambda: self._spool.offset)
+        self.peers = Peers(loop, lambda peer, frame: requests.serve(self.peers, peer, frame))
         self._streams: StepStreams | None = None
         self._clearing: Clearing | None = None
         self._cgroup: Cgroup | None = None
@@ -84,7 +84,7 @@ class Shim:
 
     def begin(self, begun: Begun, agent: Peer) -> bool:
         """Decide whether the attempt may start here, prepare its directory and start it. False: refused."""
-        self._state, ordered = decide(self._state, begun, _now())
+        self._state, ordered = decide(self._state, begun, now())
         refusal = next((order for order in ordered if isinstance(order, orders.Refuse)), None)
         if refusal is None:
             try:
@@ -102,7 +102,6 @@ class Shim:
         return True
 
     def _prepare(self) -> None:
-        files.write_once(".", "spec", attempt_files.encode_spec(self._start), sync=False)
         files.reserve(".")
         self.peers.listen(protocol.CONTROL_SOCKET)
         verbs = RunVerbs(add_mask=self._needles.add, progress=self._progress, result=self._take_result)
@@ -125,13 +124,13 @@ class Shim:
             self._hear(Ticked())
             self._settle_events()
             self._relay_progress()
-            now_ns = _boottime_ns()
+            now_ns = boottime_ns()
             self._spool.sync_if_due(now_ns)
             self.peers.spooled(self._spool.offset, now_ns)
         self._leave(self._finish)
 
     def _timeout_s(self) -> float:
-        now_ns = _boottime_ns()
+        now_ns = boottime_ns()
         timeout_s = min(sleep_s(self._state, now_ns), self.peers.news_due_s(now_ns))
         if self._clearing is not None:
             timeout_s = min(timeout_s, self._clearing.pause_s)
@@ -145,7 +144,7 @@ class Shim:
     def _settle_events(self) -> None:
         """Decide on everything that was heard; what is ordered may be heard of at once."""
         while self._waiting:
-            self._state, ordered = decide(self._state, self._waiting.popleft(), _now())
+            self._state, ordered = decide(self._state, self._waiting.popleft(), now())
             for order in ordered:
                 self._carry_out(order)
 
@@ -162,7 +161,7 @@ class Shim:
             case orders.SignalTree():
                 tree.signal_tree(os.getpid(), self._state.pid or 0, order.signal)
             case orders.ClearTree():
-                self._clearing = Clearing(_boottime_ns(), self._cgroup, self._start.cookie)
+                self._clearing = Clearing(boottime_ns(), self._cgroup, self._start.cookie)
                 self._clear(self._clearing)
             case orders.StoreStop():
                 self._store_stop(order)
@@ -227,8 +226,8 @@ class Shim:
         self._hear(ExecFailed(errno=failure.errno, message=self._words.masked(failure.message)))
 
     def _write(self, kind: int, data: bytes) -> None:
-        now = _now()
-        self._spool.append(kind, self._state.step, data, wall_ns=now.wall_ns, now_ns=now.boottime_ns)
+        at = now()
+        self._spool.append(kind, self._state.step, data, wall_ns=at.wall_ns, now_ns=at.boottime_ns)
         self._active()
 
     def _active(self) -> None:
@@ -239,8 +238,8 @@ class Shim:
         """A line of our own in the log."""
         masker = Masker(self._needles)
         line = masker.feed(f"banksman: {text}\n".encode("utf-8", "replace")) + masker.finish()
-        now = _now()
-        self._spool.append(SYSTEM, self._state.step, line, wall_ns=now.wall_ns, now_ns=now.boottime_ns)
+        at = now()
+        self._spool.append(SYSTEM, self._state.step, line, wall_ns=at.wall_ns, now_ns=at.boottime_ns)
 
     def _tell(self, order: orders.Tell) -> None:
         event = order.event
@@ -273,7 +272,7 @@ class Shim:
         self._reap()
         clearing.round()
         self._reap()
-        cleared = clearing.outcome(_boottime_ns())
+        cleared = clearing.outcome(boottime_ns())
         if cleared is None:
             return
         self._clearing = None
@@ -313,62 +312,18 @@ class Shim:
             result_error=result_error,
             progress=self._words.progress,
         )
-        self._store_exit(record)
+        attempt_files.store_exit(attempt_files.encode_record(record))
         self.peers.tell(Exited(record=record))
-        deadline_ns = _boottime_ns() + int(LAST_WORDS_S * NS)
-        while self.peers.have_unsent and _boottime_ns() < deadline_ns:
+        deadline_ns = boottime_ns() + int(LAST_WORDS_S * NS)
+        while self.peers.have_unsent and boottime_ns() < deadline_ns:
             self._loop.turn(0.1)
         self.peers.close()
         if self._run_socket is not None:
             self._run_socket.close()
-        self._place.remove_sockets()
+            attempt_files.remove_socket(self._run_socket.path)
+        attempt_files.remove_socket(protocol.CONTROL_SOCKET)
 
-    def _store_exit(self, record: ExitRecord) -> None:
-        data = attempt_files.encode_record(record)
-        for _ in range(EXIT_RETRIES):
-            try:
-                files.write_exit(".", data)
-                return
-            except OSError as error:
-                os.write(2, f"shim: the exit record cannot be stored: {error}\n".encode())
-                if files.working_directory_is_gone():
-                    return  # nobody will ever look there: whoever listens now is the only one to be told
-                signal.sigtimedwait((), 1.0)
-        raise OSError("the exit record could not be stored")
-
-    # ---- requests
-
-    def _request(self, peer: Peer, frame: JsonObject) -> None:
-        """What an agent asks for. Raises BadMessage."""
-        match frame["type"]:
-            case "attach":
-                self._attach(peer, frame)
-            case "stop":
-                self._hear(attempt_files.parse_stop(frame))
-            case "renew":
-                deadline_ns = frame.get("loss_deadline_boottime_ns")
-                if deadline_ns is not None and not isinstance(deadline_ns, int):
-                    raise BadMessage("loss_deadline_boottime_ns is not a number")
-                self._hear(Renewed(loss_deadline_ns=deadline_ns))
-            case "add_mask":
-                value = from_json(attempt_files.MaskRequest, frame).value
-                if self._needles.add(value):
-                    self.peers.send(peer, protocol.encode_frame("masked"))
-                else:
-                    raise BadMessage("a value of fewer than 8 bytes cannot be masked")
-            case _:
-                raise BadMessage("unknown request")
-
-    def _attach(self, peer: Peer, frame: JsonObject) -> None:
-        if not protocol.speaks_with(frame):
-            message = f"this shim speaks version {protocol.PROTOCOL_VERSION}"
-            self.peers.send(peer, protocol.encode_frame("refused", {"code": "VERSION", "message": message}))
-            return
-        if (frame.get("run_id"), frame.get("epoch")) != (self._start.run_id, self._start.epoch):
-            raise BadMessage("this shim runs another attempt")
-        body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid(), "offset": self._spool.offset}
-        self.peers.send(peer, protocol.encode_frame("attached", body))
-        self.peers.subscribe(peer)
+    # ---- what the run says
 
     def _progress(self, fraction: float | None, stage: str, note: str) -> None:
         self._active()
@@ -377,18 +332,10 @@ class Shim:
 
     def _relay_progress(self) -> None:
         """Tell the newest, a few times a second at most: the run may say it as often as it likes."""
-        newest = self._words.untold(_boottime_ns())
+        newest = self._words.untold(boottime_ns())
         if newest is not None:
             self.peers.tell(newest)
 
     def _take_result(self, text: str) -> None:
         self._active()
         self.peers.tell(Result(json=self._words.take(text)))
-
-
-def _now() -> Instant:
-    return Instant(boottime_ns=_boottime_ns(), wall_ns=time.time_ns())
-
-
-def _boottime_ns() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)

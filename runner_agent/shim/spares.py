@@ -33,6 +33,7 @@ class Shims:
         self.names: dict[int, str] = {}
         self._spares: deque[tuple[int, socket.socket]] = deque()
         self._started_s: deque[float] = deque(maxlen=MOST_SPARES)
+        self._refused_s = -BUSY_S
 
     @property
     def at_work(self) -> bool:
@@ -44,7 +45,7 @@ class Shims:
 
         After a fork every page that we write to is copied: several forks in a row cost these copies once.
         """
-        return len(self._spares) < max(1, self._wanted(now_s) // 2)
+        return now_s - self._refused_s >= BUSY_S and len(self._spares) < max(1, self._wanted(now_s) // 2)
 
     def _wanted(self, now_s: float) -> int:
         return max(1, sum(now_s - started_s < BUSY_S for started_s in self._started_s))
@@ -56,14 +57,17 @@ class Shims:
             self._fork(connection, name)
 
     def fork_spares(self, now_s: float) -> None:
-        """Fork ahead, in a quiet moment. If that fails, the next start will say so, if it is still true."""
+        """Fork ahead, in a quiet moment. If that fails, it is tried no more for a while; a start will say so."""
         for _ in range(self._wanted(now_s) - len(self._spares)):
             ours, theirs = socket.socketpair()
             try:
                 self._spares.append((self._fork(theirs, ""), ours))
             except OSError:
                 ours.close()
-            theirs.close()
+                self._refused_s = now_s
+                return
+            finally:
+                theirs.close()
 
     def dismiss_spares(self, kept: int = 0) -> None:
         """Let those go that are too many: the end of their channel makes them leave."""

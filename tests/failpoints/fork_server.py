@@ -32,6 +32,7 @@ def install() -> None:
 
 def _in_files() -> None:
     write_once, write_exit, try_lock = files.write_once, files.write_exit, files.try_lock
+    reserve = files.reserve
     fsync, rename = os.fsync, os.rename
 
     def written(directory: str, name: str, data: bytes, *, sync: bool = True) -> None:
@@ -43,6 +44,10 @@ def _in_files() -> None:
         finally:
             _writing = ""
         reach(f"shim.{word}.stored")
+
+    def reserved(directory: str) -> None:
+        reserve(directory)
+        reach("shim.prepared")
 
     def exit_written(directory: str, data: bytes) -> None:
         global _writing
@@ -71,6 +76,7 @@ def _in_files() -> None:
         return lock
 
     files.write_once, files.write_exit, files.try_lock = written, exit_written, locked
+    files.reserve = reserved
     os.fsync, os.rename = synced, renamed
 
 

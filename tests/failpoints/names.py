@@ -38,7 +38,7 @@ AGENT = frozenset(
 SHIM = frozenset(
     {
         "shim.locked",
-        "shim.spec.stored",
+        "shim.prepared",
         "shim.child.forked",
         "shim.identity.before_fsync",
         "shim.identity.before_rename",

@@ -52,7 +52,7 @@ START = ("start.begun", "start.locked", "start.before_scan", "start.scanned", "s
 # By the shim: nothing was executed, and the run comes again;
 BEFORE_IDENTITY = (
     "shim.locked",
-    "shim.spec.stored",
+    "shim.prepared",
     "shim.child.forked",
     "shim.identity.before_fsync",
     "shim.identity.before_rename",

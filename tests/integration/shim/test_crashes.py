@@ -238,7 +238,7 @@ async def test_an_attempt_starts_once(host: Host) -> None:
     ("point", "standing", "outcome"),
     [
         ("shim.locked", Standing.ACCEPTED, None),
-        ("shim.spec.stored", Standing.EXITED, Outcome.NOT_STARTED),
+        ("shim.prepared", Standing.EXITED, Outcome.NOT_STARTED),
         ("shim.child.forked", Standing.EXITED, Outcome.NOT_STARTED),
         ("shim.identity.stored", Standing.EXITED, Outcome.SHIM_DIED),
         ("shim.child.released", Standing.EXITED, Outcome.SHIM_DIED),
@@ -261,7 +261,7 @@ async def test_a_shim_may_die_at_any_point(
         try:
             link = await fork_server.start(directory, start)
         except ConnectionError:
-            assert point in ("shim.locked", "shim.spec.stored")
+            assert point in ("shim.locked", "shim.prepared")
         else:
             events = [event async for event in link.events()]
             assert isinstance(events[-1], ShimGone)

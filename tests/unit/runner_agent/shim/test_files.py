@@ -6,6 +6,7 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,22 @@ def test_the_rehearsal_and_the_whole_room_need_only_the_standard_library() -> No
     )
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["mountinfo", "limits", "oom_score_adj"])
+def test_a_file_of_the_kernel_is_read_to_its_end(name: str) -> None:
+    assert files.read_kernel(f"/proc/self/{name}") == Path(f"/proc/self/{name}").read_bytes()
+
+
+def test_a_file_of_the_kernel_that_ends_in_mid_read_is_read_on() -> None:
+    # One read of /proc gives a page at most; a pipe gives what is there.
+    read_end, write_end = os.pipe()
+    os.write(write_end, b"first ")
+    reading = threading.Thread(target=lambda: found.append(files.read_kernel(f"/proc/self/fd/{read_end}")))
+    found: list[bytes] = []
+    reading.start()
+    os.write(write_end, b"second")
+    os.close(write_end)
+    reading.join(10)
+    os.close(read_end)
+    assert found == [b"first second"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ class Nursery(Shims):
         self._pids = itertools.count(100)
         self.channels: dict[int, socket.socket] = {}
         self.forks = 0
+        self.refused = False
 
     def _fork(self, connection: socket.socket, name: str) -> int:
+        if self.refused:
+            raise OSError(errno.EAGAIN, "no more processes")
         pid = next(self._pids)
         self.forks += 1
         self.names[pid] = name
@@ -50,9 +54,9 @@ def shims() -> Iterator[Nursery]:
 
 
 def test_one_waits_ahead_and_gets_the_attempt(shims: Nursery) -> None:
-    assert shims.wants_spares(0.0)
-    shims.fork_spares(0.0)
-    assert (shims.spares, shims.wants_spares(0.0), shims.at_work) == (1, False, False)
+    assert shims.wants_spares(5.0)
+    shims.fork_spares(5.0)
+    assert (shims.spares, shims.wants_spares(5.0), shims.at_work) == (1, False, False)
     shims.begin("run.1", 100.0)
     assert (shims.forks, shims.spares, shims.at_work) == (1, 0, True)
     (pid,) = shims.names
@@ -91,16 +95,23 @@ def test_later_one_is_enough_and_the_others_may_go(shims: Nursery) -> None:
 
 
 def test_a_spare_that_dies_is_no_spare_any_more(shims: Nursery) -> None:
-    shims.fork_spares(0.0)
+    shims.fork_spares(5.0)
     (pid,) = shims.names
     assert shims.ended(pid) == ""
     assert shims.ended(pid) is None
-    assert (shims.spares, shims.wants_spares(0.0)) == (0, True)
+    assert (shims.spares, shims.wants_spares(5.0)) == (0, True)
 
 
 def test_a_spare_that_has_just_died_costs_no_start(shims: Nursery) -> None:
-    shims.fork_spares(0.0)
+    shims.fork_spares(5.0)
     (pid,) = shims.names
     shims.channels[pid].close()
     shims.begin("run.1", 0.0)
     assert list(shims.names.values()) == ["", "run.1"], "the dead one is not reaped yet"
+
+
+def test_a_refused_fork_is_not_tried_again_at_once(shims: Nursery) -> None:
+    shims.refused = True
+    shims.fork_spares(10.0)
+    assert not shims.wants_spares(10.5)
+    assert shims.wants_spares(11.0)
