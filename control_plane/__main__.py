@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -48,12 +49,19 @@ def _serve(settings: Settings) -> int:
     # Late, so that `version` and `check-config` do not wait for it.
     from control_plane.app import CannotStart, serve
 
+    _take_descriptors()
     sentence = ""
     try:
         asyncio.run(serve(settings))
     except* CannotStart as group:
         sentence = str(group.exceptions[0])
     return _fail(sentence) if sentence else 0
+
+
+def _take_descriptors() -> None:
+    """As many as the host allows: each connected runner takes one, and the usual soft limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _fail(sentence: str, exit_code: int = FAILED) -> int:
