@@ -134,11 +134,10 @@ def load_newest(house: House, conn: Connection, run_id: RunId) -> Case | None:
 
 def _load(house: House, conn: Connection, run_id: RunId, epoch: int | None) -> Case | None:
     # Also of a deleted run: its runner may still speak of it.
-    run = reads.run_or_tombstone(conn, run_id)
+    run, attempt = reads.run_with_attempt(conn, run_id, epoch)
     if run is None:
         return None
     epoch = run.lease_epoch if epoch is None else epoch
-    attempt = None if epoch == 0 else reads.attempt(conn, AttemptKey(run_id=run_id, lease_epoch=epoch))
     others: tuple[Attempt, ...] = ()
     if run.retry_count or run.infra_retries:
         known = reads.attempts(conn, run_id)

@@ -37,6 +37,7 @@ from control_plane.storage.reads.audit import (
     list_audit,
     newest_audit_head,
 )
+from control_plane.storage.reads.cases import run_with_attempt
 from control_plane.storage.reads.firings import fired_times, firings, list_firings, run_ahead, run_of_firing
 from control_plane.storage.reads.logs import (
     abandoned_logs,
@@ -245,6 +246,7 @@ __all__ = [
     "run_of_firing",
     "run_or_tombstone",
     "run_secrets",
+    "run_with_attempt",
     "runner",
     "runner_attempts",
     "runners",

@@ -239,22 +239,23 @@ def _ids(connection: Connection, query: Select[Any]) -> tuple[RunId, ...]:
 
 def attempt(connection: Connection, key: AttemptKey) -> Attempt | None:
     row = _ATTEMPT.one(connection, {"run_id": key.run_id, "lease_epoch": key.lease_epoch})
-    return None if row is None else _seen(row)
+    return None if row is None else seen(row)
 
 
 def attempts(connection: Connection, run_id: RunId) -> tuple[Attempt, ...]:
     """Newest first."""
-    return tuple(_seen(row) for row in _ATTEMPTS_OF_RUN.all(connection, {"run_id": run_id}))
+    return tuple(seen(row) for row in _ATTEMPTS_OF_RUN.all(connection, {"run_id": run_id}))
 
 
 def live_attempts(connection: Connection, runner_id: RunnerId | None = None) -> tuple[Attempt, ...]:
     """OFFERED, STARTING, RUNNING and STOPPING attempts, of one runner or of all."""
     if runner_id is None:
-        return tuple(_seen(row) for row in _LIVE.all(connection))
-    return tuple(_seen(row) for row in _LIVE_OF_RUNNER.all(connection, {"runner_id": runner_id}))
+        return tuple(seen(row) for row in _LIVE.all(connection))
+    return tuple(seen(row) for row in _LIVE_OF_RUNNER.all(connection, {"runner_id": runner_id}))
 
 
-def _seen(row: AnyRow) -> Attempt:
+def seen(row: AnyRow) -> Attempt:
+    """An attempt by its columns, its runner's name and since when that is away."""
     # A finished attempt is not waiting for its runner any more.
     away = row[-1] if row[_ENDED_AT] is None else None
     return ATTEMPT.entity(row, runner_name=row[-2], disconnected_since=at_or_none(away))
