@@ -18,7 +18,7 @@ from runner_agent.shim.wire import event_to_frame
 MAX_PEERS = 16
 MAX_UNSENT_BYTES = 4 << 20
 # News of the log's growth: at once after a pause, else not more often than this, or by so much.
-NEWS_NS = 4_000_000
+NEWS_NS = 8_000_000
 NEWS_BYTES = 1 << 20
 
 Told = Started | StepEnded | StopPhase | Spooled | Progress | Result | Exited
