@@ -46,7 +46,7 @@ def test_an_incident_and_a_changed_row_would_be_noticed(asker: Asker, monkeypatc
     def broken(connection: Any, **words: Any) -> None:
         raise KeyError("a bug")
 
-    async def halfway(house: Any, project_id: str, name: str) -> None:
+    async def halfway(house: Any, *_: Any, **__: Any) -> None:
         change = "UPDATE projects SET description = description || 'x'"
         await house.database.write(lambda connection: connection.exec_driver_sql(change).rowcount)
         raise NotFound(ErrorCode.SECRET_NOT_FOUND)
