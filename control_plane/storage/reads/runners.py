@@ -95,4 +95,8 @@ def _with_held(connection: Connection, found: Sequence[Runner]) -> tuple[Runner,
     for runner_id, run_id, taken in sorted(tuple(row) for row in held):
         runs[runner_id].append(RunId(run_id))
         slots[runner_id] += taken
-    return tuple(replace(item, held_run_ids=tuple(runs[item.id]), slots_used=slots[item.id]) for item in found)
+    # Most of ten thousand hold nothing, and are as they were read.
+    return tuple(
+        replace(item, held_run_ids=tuple(runs[item.id]), slots_used=slots[item.id]) if item.id in runs else item
+        for item in found
+    )
