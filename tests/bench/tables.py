@@ -65,8 +65,9 @@ def missed(figures: Iterable[Mapping[str, Any]]) -> list[str]:
         if row["verdict"] in (Verdict.MISSED, Verdict.PARTLY, Verdict.NOT_MEASURED):
             reached = [] if row["value"] is None else [f"{number(row['value']['median'])} {row['unit']}"]
             reached += [] if row["ratio"] is None else [f"{row['ratio']:.2f} × {row['base_is']}"]
+            reached += [row["why"]] if row["why"] else []
             label = row["label"] if not row["label"].startswith("…") else f"{row['name']} ({row['label']})"
-            lines.append(f"- {row['verdict']}: {label}: {', '.join(reached) or row['why']}; goal {row['goal']}.")
+            lines.append(f"- {row['verdict']}: {label}: {', '.join(reached)}; goal {row['goal']}.")
     return lines
 
 
