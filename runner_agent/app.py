@@ -17,9 +17,11 @@ from runner_agent.domain.state import Identity, initial_state
 from runner_agent.execution import host
 from runner_agent.execution.afterwards import with_workspace
 from runner_agent.execution.attempts import Attempts
+from runner_agent.execution.batches import Batches
 from runner_agent.execution.fork_servers import ForkServers
 from runner_agent.execution.inventory import Found, found_in
 from runner_agent.execution.reconciler import Reconciler
+from runner_agent.execution.removal import Removal
 from runner_agent.execution.room import Room, Threads
 from runner_agent.execution.run_directory import StateDirectory
 from runner_agent.execution.shim_link import ForkServerGone
@@ -121,6 +123,8 @@ async def run_agent(
         fork_servers=fork_servers,
         threads=Threads(),
         post=reconciler.post,
+        journal=Batches("journal", state.accept_all),
+        removal=Batches("release", Removal(state=state, workspaces=workspaces).remove_all),
         upload=uploads.upload,
         runner_name=_own_name(settings, enrolment),
         boot_id=report.boot_id,

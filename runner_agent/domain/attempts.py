@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, assert_never
 
 from runner_agent.domain.attempt_table import Act, Cue, move
+from runner_agent.domain.changes import changed
 from runner_agent.domain.exit_report import ExitReport, not_started
 from runner_agent.domain.held import Held, Phase
 from runner_agent.domain.ids import AttemptKey
@@ -47,7 +48,7 @@ def apply(turn: Turn, key: AttemptKey, cue: Cue, detail: Detail | None = None) -
         return
     phase, acts = move(held.phase, cue)
     if phase is not held.phase:
-        held = replace(held, phase=phase)
+        held = changed(held, phase=phase)
         turn.put(held)
     for act in acts:
         _carry_out(turn, turn.held[key], act, cue, detail or Detail())
@@ -61,7 +62,7 @@ def _carry_out(turn: Turn, held: Held, act: Act, cue: Cue, detail: Detail) -> No
             _fork(turn, held)
         case Act.END_UNSTARTED:
             report = detail.report or _why_unstarted(held, cue)
-            turn.put(replace(held, assignment=None))
+            turn.put(changed(held, assignment=None))
             turn.emit(EndUnstarted(key=held.key, report=report))
         case Act.STOP_TREE:
             _stop_tree(turn, held)
@@ -92,7 +93,7 @@ def _say(turn: Turn, held: Held, act: _Saying, detail: Detail) -> None:
             tell_started(turn, held)
         case Act.TELL_STOP:
             status = held.stop_status or StopStatus(key=held.key, phase=StopPhase.RECEIVED)
-            turn.put(replace(held, stop_status=status))
+            turn.put(changed(held, stop_status=status))
             turn.tell(status)
         case Act.TELL_EXIT:
             tell_exit(turn, held)
@@ -103,7 +104,7 @@ def _say(turn: Turn, held: Held, act: _Saying, detail: Detail) -> None:
 def tell_started(turn: Turn, held: Held) -> None:
     """Say once a session that it runs; the phase in every heartbeat says it again."""
     if not held.started_told and turn.welcomed and held.started_at_ns is not None:
-        turn.put(replace(held, started_told=True))
+        turn.put(changed(held, started_told=True))
         turn.tell(AttemptStarted(key=held.key, pid=held.pid, started_at_ns=held.started_at_ns))
 
 
@@ -117,13 +118,13 @@ def _tell_accept(turn: Turn, held: Held) -> None:
     if not turn.welcomed:
         return
     if held.told_boot_ns is None:
-        turn.put(replace(held, told_boot_ns=turn.now))
+        turn.put(changed(held, told_boot_ns=turn.now))
     turn.tell(OfferReply(key=held.key))
 
 
 def _prepare(turn: Turn, held: Held) -> None:
     assert held.assignment is not None
-    turn.put(replace(held, log_open=True))
+    turn.put(changed(held, log_open=True))
     turn.emit(Prepare(key=held.key, assignment=held.assignment), OpenLog(key=held.key, offset=0, spooled_offset=0))
 
 
@@ -140,7 +141,7 @@ def _fork(turn: Turn, held: Held) -> None:
         )
     )
     # From here on the secrets live in the shim's memory alone.
-    turn.put(replace(held, assignment=None))
+    turn.put(changed(held, assignment=None))
 
 
 def _stop_tree(turn: Turn, held: Held) -> None:
@@ -173,9 +174,9 @@ def order_stop(turn: Turn, stop: Stop, cue: Cue) -> None:
     if held is None:
         return
     if held.stop is None:
-        turn.put(replace(held, stop=stop))
+        turn.put(changed(held, stop=stop))
     elif stop.grace_s < held.stop.grace_s:
-        turn.put(replace(held, stop=replace(held.stop, signal=stop.signal, grace_s=stop.grace_s)))
+        turn.put(changed(held, stop=changed(held.stop, signal=stop.signal, grace_s=stop.grace_s)))
     elif held.phase is Phase.STOPPING:
         # A repeat: the shim has it already, the server only missed our answer.
         apply(turn, stop.key, Cue.STOP_MOVED)

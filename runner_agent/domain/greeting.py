@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from runner_agent.domain.changes import changed
 from runner_agent.domain.held import Held
 from runner_agent.domain.messages import Goodbye, Heartbeat, HeldAttempt, Hello
 from runner_agent.domain.outputs import CloseLog, CloseSession, Send
@@ -33,7 +32,7 @@ def say_hello(turn: Turn) -> None:
     for held in everything:
         if held.key not in listed:
             continue
-        turn.put(replace(held, told_boot_ns=turn.now, started_told=held.started_at_ns is not None))
+        turn.put(changed(held, told_boot_ns=turn.now, started_told=held.started_at_ns is not None))
     pages = _pages(entries)
     for number, page in enumerate(pages, start=1):
         turn.emit(Send(message=_hello(turn.state, page, more=number < len(pages))))
@@ -46,7 +45,7 @@ def close(turn: Turn) -> None:
         if held.log_open:
             turn.emit(CloseLog(key=held.key))
         if held.log_open or held.started_told or held.told_boot_ns is not None:
-            turn.put(replace(held, log_open=False, started_told=False, told_boot_ns=None))
+            turn.put(changed(held, log_open=False, started_told=False, told_boot_ns=None))
 
 
 def part(turn: Turn, message: Goodbye) -> None:

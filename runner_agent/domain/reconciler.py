@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from runner_agent.domain import departure, greeting, offers, verdicts
 from runner_agent.domain.assignment import Assignment
 from runner_agent.domain.attempt_table import Cue
 from runner_agent.domain.attempts import Detail, apply, order_stop
+from runner_agent.domain.changes import changed
 from runner_agent.domain.events import (
     Event,
     Exited,
@@ -233,7 +233,7 @@ def _started(turn: Turn, event: Started) -> None:
     held = turn.held.get(event.key)
     if held is None:
         return
-    turn.put(replace(held, pid=event.pid, started_at_ns=event.at_ns))
+    turn.put(changed(held, pid=event.pid, started_at_ns=event.at_ns))
     apply(turn, event.key, Cue.STARTED)
 
 
@@ -242,10 +242,10 @@ def _progressed(turn: Turn, event: Progressed) -> None:
     held = turn.held.get(event.key)
     if held is None or held.progress == event.progress:
         return
-    held = replace(held, progress=event.progress)
+    held = changed(held, progress=event.progress)
     last = held.progress_told_boot_ns
     if turn.welcomed and (last is None or turn.now - last >= SECOND_NS):
-        held = replace(held, progress_told_boot_ns=turn.now)
+        held = changed(held, progress_told_boot_ns=turn.now)
         turn.tell(AttemptProgress(key=event.key, progress=event.progress))
     turn.put(held)
 
@@ -255,7 +255,7 @@ def _stop_moved(turn: Turn, event: StopMoved) -> None:
     if held is None:
         return
     status = StopStatus(key=event.key, phase=event.phase, survivors=event.survivors, at_ns=event.at_ns)
-    turn.put(replace(held, stop_status=status))
+    turn.put(changed(held, stop_status=status))
     apply(turn, event.key, Cue.STOP_MOVED)
 
 
@@ -263,7 +263,7 @@ def _spooled(turn: Turn, key: AttemptKey, offset: int) -> None:
     held = turn.held.get(key)
     if held is None or offset <= held.spooled_offset:
         return
-    turn.put(replace(held, spooled_offset=offset))
+    turn.put(changed(held, spooled_offset=offset))
     if held.log_open:
         turn.emit(LogGrew(key=key, spooled_offset=offset))
 
@@ -273,7 +273,7 @@ def _exited(turn: Turn, key: AttemptKey, report: ExitReport) -> None:
     if held is None or held.exit is not None:
         return
     started_at_ns = held.started_at_ns if held.started_at_ns is not None else report.started_at_ns
-    turn.put(replace(held, exit=report, started_at_ns=started_at_ns, pid=held.pid or report.pid, assignment=None))
+    turn.put(changed(held, exit=report, started_at_ns=started_at_ns, pid=held.pid or report.pid, assignment=None))
     _spooled(turn, key, report.final_offset)
     if held.log_open:
         # The last part of an overfull log can be read only now, though its offsets were told before.
@@ -285,7 +285,7 @@ def _released(turn: Turn, key: AttemptKey) -> None:
     """Its log is whole. That says nothing of files that are on their way: they come first."""
     held = turn.held.get(key)
     if held is not None and held.uploading:
-        turn.put(replace(held, released=True))
+        turn.put(changed(held, released=True))
     else:
         apply(turn, key, Cue.RELEASED)
 
@@ -296,7 +296,7 @@ def _upload_moved(turn: Turn, event: UploadMoved) -> None:
         return
     departure.log_moved(turn)
     if event.done:
-        turn.put(replace(held, handed_in=True))
+        turn.put(changed(held, handed_in=True))
         if held.released:
             apply(turn, event.key, Cue.RELEASED)
 
@@ -304,5 +304,5 @@ def _upload_moved(turn: Turn, event: UploadMoved) -> None:
 def _set_apart(turn: Turn, key: AttemptKey, phase: Phase, why: str) -> None:
     held = turn.held.get(key)
     if held is not None and held.phase is not phase and held.phase not in (*OVER, Phase.FORGETTING):
-        turn.put(replace(held, phase=phase, assignment=None, message=why))
+        turn.put(changed(held, phase=phase, assignment=None, message=why))
         turn.note("attempt_set_apart", key, f"{phase}: {why}", warning=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from runner_agent.domain.changes import changed
 from runner_agent.domain.held import TAKES_SLOT, Held, Phase
 from runner_agent.domain.ids import AttemptKey, RunId
 from runner_agent.domain.messages import RunnerMessage
@@ -116,7 +117,7 @@ class Turn:
     def state(self) -> AgentState:
         """The state with every change so far."""
         if self._held is not None:
-            self._state = replace(self._state, held=self._held)
+            self._state = changed(self._state, held=self._held)
             self._held = None
         return self._state
 
@@ -155,11 +156,11 @@ class Turn:
 
     def change(self, **changes: object) -> None:
         """Set fields of the state."""
-        self._state = replace(self.state, **changes)  # type: ignore[arg-type]
+        self._state = changed(self.state, **changes)  # type: ignore[arg-type]
 
     def change_session(self, **changes: object) -> None:
         """Set fields of the session."""
-        self.change(session=replace(self.session, **changes))  # type: ignore[arg-type]
+        self.change(session=changed(self.session, **changes))  # type: ignore[arg-type]
 
     def emit(self, *outputs: Output) -> None:
         """Ask for something to be done."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from runner_agent.domain.assignment import Assignment
 from runner_agent.domain.attempt_table import Cue
 from runner_agent.domain.attempts import apply, order_stop, tell_exit, tell_started
+from runner_agent.domain.changes import changed
 from runner_agent.domain.held import OVER, Held, Phase
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.messages import HeartbeatAck, Stop, Verdict, VerdictKind, Welcome
@@ -85,7 +85,7 @@ def assign(turn: Turn, assignment: Assignment) -> None:
     if held.told_boot_ns is None:
         turn.note("assignment_without_acceptance", key, warning=True)
         return
-    held = replace(
+    held = changed(
         held,
         assignment=assignment,
         artifacts=bool(assignment.artifacts),
@@ -116,7 +116,7 @@ def _answer(turn: Turn, verdicts: tuple[Verdict, ...], sent_boot_ns: int) -> Non
         if verdict.renewed:
             held = _renew(turn, held, sent_boot_ns)
         if verdict.exit_stored and held.phase in OVER:
-            turn.put(replace(held, exit_stored=True))
+            turn.put(changed(held, exit_stored=True))
         _wanted_log(turn, verdict)
         _obey(turn, verdict)
 
@@ -124,7 +124,7 @@ def _answer(turn: Turn, verdicts: tuple[Verdict, ...], sent_boot_ns: int) -> Non
 def _renew(turn: Turn, held: Held, sent_boot_ns: int) -> Held:
     if held.base_boot_ns is not None and sent_boot_ns <= held.base_boot_ns:
         return held
-    held = replace(held, base_boot_ns=sent_boot_ns)
+    held = changed(held, base_boot_ns=sent_boot_ns)
     turn.put(held)
     deadline = held.loss_deadline_boot_ns
     if deadline is not None and held.phase in _SHIM_LIVES:
@@ -139,7 +139,7 @@ def _wanted_log(turn: Turn, verdict: Verdict) -> None:
     if held.log_open:
         turn.emit(HeardLog(key=held.key, committed_offset=verdict.resume_offset))
         return
-    turn.put(replace(held, log_open=True))
+    turn.put(changed(held, log_open=True))
     turn.emit(OpenLog(key=held.key, offset=verdict.resume_offset, spooled_offset=held.spooled_offset))
 
 

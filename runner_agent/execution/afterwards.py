@@ -20,6 +20,11 @@ NAMED = 5
 SECOND_NS = 1_000_000_000
 
 
+def asks_the_disk(notes: Notes) -> bool:
+    """Whether `judged` may have to look at the workspace; if not, it blocks on nothing."""
+    return bool(notes.required) or notes.workspace_removal is not WorkspaceRemoval.ALWAYS
+
+
 def judged(report: ExitReport, notes: Notes, work: Path) -> ExitReport:
     """The report with what its workspace adds to it."""
     well = report.outcome is Outcome.ENDED_WELL and report.stopped_by is None

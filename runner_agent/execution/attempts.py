@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from runner_agent.domain.events import Quarantined
-from runner_agent.domain.exit_report import ExitReport
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogChunk
 from runner_agent.domain.log_flow import LogTurn
 from runner_agent.execution.execution import Execution
 from runner_agent.execution.inventory import Found
+from runner_agent.execution.journal import Notes
 from runner_agent.execution.log_source import LogSource
 from runner_agent.execution.room import Room
 from runner_agent.shim.codec import BadMessage
@@ -25,42 +24,31 @@ class Attempts:
         self._tasks = tasks
         self._actors: dict[AttemptKey, Execution] = {}
         self._logs: dict[AttemptKey, LogSource] = {}
-        self._running: set[asyncio.Task[None]] = set()
         self._log = logger("attempts")
 
     def adopt(self, found: Found) -> None:
         """Take over what an earlier agent has left."""
-        self._start(Execution(found.held.key, self._room, notes=found.notes), attach=found.live, over=found.held.exit)
+        self._new(found.held.key, found.notes).adopt(attach=found.live, over=found.held.exit)
 
     def of(self, key: AttemptKey) -> Execution:
         """The actor of an attempt."""
         actor = self._actors.get(key)
-        return actor if actor is not None else self._start(Execution(key, self._room))
+        return actor if actor is not None else self._new(key)
 
-    def _start(self, actor: Execution, *, attach: bool = False, over: ExitReport | None = None) -> Execution:
-        self._actors[actor.key] = actor
-        task = self._tasks.create_task(self._run(actor, attach, over), name=f"attempt {actor.key}")
-        self._running.add(task)
-        task.add_done_callback(lambda done: self._ended(actor, done))
+    def _new(self, key: AttemptKey, notes: Notes | None = None) -> Execution:
+        actor = self._actors[key] = Execution(key, self._room, self._tasks, self._over, notes=notes)
         return actor
 
-    async def _run(self, actor: Execution, attach: bool, over: ExitReport | None) -> None:
-        try:
-            await actor.run(attach=attach, over=over)
-        except Exception as error:  # noqa: BLE001 - one attempt's fault must not end the others; it is told and kept
-            self._log.error("attempt_broke", run=actor.key.run_id, epoch=actor.key.lease_epoch, exc_info=error)
-            await self._room.post(Quarantined(key=actor.key, message=f"the agent cannot carry on with it: {error}"))
+    def _over(self, key: AttemptKey) -> None:
+        self._actors.pop(key, None)
 
     def abandon(self) -> None:
         """Let go of everything; what lives goes on under its shims."""
-        for task in self._running:
-            task.cancel()
+        for actor in tuple(self._actors.values()):
+            actor.abandon()
         self._room.threads.close()
-
-    def _ended(self, actor: Execution, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        if self._actors.get(actor.key) is actor:
-            del self._actors[actor.key]
+        self._room.journal.close()
+        self._room.removal.close()
 
     async def read_log(self, turn: LogTurn, final_offset: int | None) -> LogChunk | None:
         """The log bytes of a turn; None if there is nothing to read, or it cannot be read."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -24,117 +25,116 @@ from runner_agent.domain.outputs import (
 )
 from runner_agent.domain.reason import Reason
 from runner_agent.execution import journal
-from runner_agent.execution.afterwards import judged
+from runner_agent.execution.actor import Actor, AttemptOutput
+from runner_agent.execution.afterwards import asks_the_disk, judged
+from runner_agent.execution.handover import Handover
 from runner_agent.execution.journal import Notes
-from runner_agent.execution.preparation import prepare
+from runner_agent.execution.preparation import is_much, prepare
+from runner_agent.execution.removal import Leftover, Removed, WorkspaceHasFiles
 from runner_agent.execution.room import Room
-from runner_agent.execution.run_directory import Entry, Standing, StillLive
+from runner_agent.execution.run_directory import Acceptance, Entry, Standing, StillLive
 from runner_agent.execution.shim_events import event_of
-from runner_agent.execution.shim_link import ForkServerGone, ShimGone, ShimLink, ShimRefused, UnknownShimVersion
+from runner_agent.execution.shim_link import ShimEvent, ShimGone, ShimLink, ShimRefused, UnknownShimVersion
 from runner_agent.execution.translate import record_of, report_of, shim_reason
 from runner_agent.launchers import command
 from runner_agent.shim.codec import BadMessage
-from runner_agent.telemetry import logger
 from runner_agent.workspace.kept import leave
 from runner_agent.workspace.removal import NotRemoved
 
-MAX_WAITING = 256
 FIRST_PAUSE_S = 0.02
 LONGEST_PAUSE_S = 5.0
 
-AttemptOutput = JournalAccept | Prepare | Fork | EndUnstarted | StopTree | TerminateShim | RenewLoss | Forget
 
+class Execution(Actor):
+    """Accept, prepare, fork, follow, stop, forget."""
 
-class Execution:
-    """The actor of one attempt. `do` queues, `run` carries out."""
-
-    def __init__(self, key: AttemptKey, room: Room, *, notes: Notes | None = None) -> None:
-        self.key = key
-        self.directory: Path = room.state.path_of(key.run_id, key.lease_epoch)
-        self._room = room
+    def __init__(
+        self,
+        key: AttemptKey,
+        room: Room,
+        tasks: asyncio.TaskGroup,
+        over: Callable[[AttemptKey], None],
+        *,
+        notes: Notes | None = None,
+    ) -> None:
+        super().__init__(key, room, tasks, over)
         self._notes = notes or Notes()
-        self._queue: asyncio.Queue[AttemptOutput] = asyncio.Queue(MAX_WAITING)
-        self._tasks: asyncio.TaskGroup | None = None
+        self._place = room.workspaces.place(self.directory.name)
         self._link: ShimLink | None = None
         self._stop: StopTree | None = None
-        self._renewal: RenewLoss | None = None
         self._finding = False
         self._forgetting = False
         self._report: ExitReport | None = None
         self._upload: asyncio.Task[None] | None = None
-        self._log = logger("execution").bind(run=key.run_id, epoch=key.lease_epoch)
 
-    def do(self, output: AttemptOutput) -> None:
-        """Queue what was decided. Of renewals only the newest counts, so that they never fill the queue."""
-        if isinstance(output, RenewLoss):
-            waiting, self._renewal = self._renewal, output
-            if waiting is not None:
-                return
-        try:
-            self._queue.put_nowait(output)
-        except asyncio.QueueFull:
-            self._log.warning("attempt_is_stuck", dropped=type(output).__name__)
+    def adopt(self, *, attach: bool, over: ExitReport | None) -> None:
+        """Take over what an earlier agent has left. `attach`: find its live shim; `over`: how it has ended before."""
+        if attach:
+            self._look_for_it()
+        if over is not None:
+            self._hand_in(over)
 
-    async def run(self, *, attach: bool = False, over: ExitReport | None = None) -> None:
-        """Until the attempt is forgotten. With `attach`, find its live shim first; `over`: how it has ended before."""
-        async with asyncio.TaskGroup() as tasks:
-            self._tasks = tasks
-            if attach:
-                self._look_for_it()
-            if over is not None:
-                self._hand_in(over)
-            try:
-                while not isinstance(output := await self._queue.get(), Forget):
-                    await self._carry_out(output)
-                await self._forget()
-            finally:
-                if self._link is not None:
-                    self._link.close()
-                if self._upload is not None:
-                    self._upload.cancel()
+    def abandon(self) -> None:
+        """Let go of it; what lives goes on under its shim."""
+        super().abandon()
+        if self._link is not None:
+            self._drop(self._link)
 
-    async def _carry_out(self, output: AttemptOutput) -> None:
+    def _carry_out(self, output: AttemptOutput) -> None:
         match output:
             case JournalAccept():
-                await self._accept(output.slots)
+                self._accept(output.slots)
             case Prepare():
-                await self._prepare(output.assignment)
+                self._prepare(output.assignment)
             case Fork():
-                await self._fork(output)
+                self._fork(output)
             case EndUnstarted():
-                await self._end_unstarted(output.report)
+                self._step(self._end_unstarted(output.report), "end")
             case StopTree():
                 self._stop = output
-                await self._tell_stop()
+                if self._link is not None:
+                    self._step(self._tell_stop(), "stop")
             case RenewLoss():
-                await self._renew()
+                self._step(self._renew(), "renew")
             case TerminateShim():
-                await self._terminate()
+                self._step(self._terminate(), "terminate")
             case Forget():
-                raise AssertionError("Forget ends the loop")
+                self._forget()
             case _:
                 assert_never(output)
 
     # ---- before the fork
 
-    async def _accept(self, slots: int) -> None:
-        key = self.key
-        try:
-            await asyncio.to_thread(self._room.state.accept, key.run_id, key.lease_epoch, {"slots": slots})
-        except OSError as error:
-            self._log.warning("accept_failed", error=str(error))
-            await self._room.post(events.JournalFailed(key=key, error=str(error)))
-        else:
-            await self._room.post(events.JournalDone(key=key))
+    def _accept(self, slots: int) -> None:
+        """Goes on when it is on disk, together with others'."""
+        self._busy = True
+        acceptance = Acceptance(run_id=self.key.run_id, epoch=self.key.lease_epoch, details={"slots": slots})
+        self._room.journal.put(acceptance, self._accepted)
 
-    async def _prepare(self, assignment: Assignment) -> None:
+    def _accepted(self, error: OSError | None) -> None:
+        if error is None:
+            self._room.post(events.JournalDone(key=self.key))
+        else:
+            self._log.warning("accept_failed", error=str(error))
+            self._room.post(events.JournalFailed(key=self.key, error=str(error)))
+        self._go_on()
+
+    def _prepare(self, assignment: Assignment) -> None:
         self._notes = journal.notes_on(assignment, self._room.boot_id)
-        failure = await asyncio.to_thread(prepare, self.directory, self._room.workspaces, assignment, self._notes)
+        if is_much(assignment):
+            self._step(self._prepare_much(assignment), "prepare")
+        else:
+            self._prepared(prepare(self.directory, self._room.workspaces, assignment, self._notes))
+
+    async def _prepare_much(self, assignment: Assignment) -> None:
+        self._prepared(await asyncio.to_thread(prepare, self.directory, self._room.workspaces, assignment, self._notes))
+
+    def _prepared(self, failure: ExitReport | None) -> None:
         if failure is None:
-            await self._room.post(events.Prepared(key=self.key))
+            self._room.post(events.Prepared(key=self.key))
         else:
             self._log.warning("prepare_failed", error=failure.error_message)
-            await self._room.post(events.PrepareFailed(key=self.key, report=failure))
+            self._room.post(events.PrepareFailed(key=self.key, report=failure))
 
     async def _end_unstarted(self, report: ExitReport) -> None:
         record = record_of(self.key, report)
@@ -148,55 +148,46 @@ class Execution:
             self._log.warning("end_not_stored", error=str(error))
             stored = record
         told = replace(report, digest=record.digest or "") if stored == record else report_of(stored)
-        await self._ended(told)
+        self._ended(told)
 
     # ---- the fork
 
-    async def _fork(self, output: Fork) -> None:
-        place = self._room.workspaces.place(self.directory.name)
-        surroundings = command.Surroundings(
-            work=place.work,
-            scripts=place.scripts,
-            runner_name=self._room.runner_name,
-            cookie=secrets.token_hex(16),
-            base_env=self._room.base_env,
-        )
-        start = command.attempt_start(
-            output.assignment,
-            surroundings,
-            loss_deadline_boottime_ns=output.loss_deadline_boot_ns,
-            start_timeout_s=output.start_timeout_s,
-        )
-        try:
-            fork_server = await self._room.fork_servers.get()
-            link = await fork_server.start(self.directory, start)
-        except (ForkServerGone, ShimRefused, TimeoutError, OSError, BadMessage) as error:
-            self._log.warning("fork_failed", error=str(error) or type(error).__name__)
-            self._look_for_it(f"no shim could be started: {error or type(error).__name__}")
-            return
-        self._follow(link)
+    def _fork(self, output: Fork) -> None:
+        """Goes on when a shim has taken it over."""
+        self._busy = True
+        Handover(room=self._room, directory=self.directory, output=output, spawn=self._spawn, done=self._forked).begin()
+
+    def _forked(self, told: ShimLink | Exception) -> None:
+        if isinstance(told, ShimLink):
+            self._follow(told)
+        else:
+            self._log.warning("fork_failed", error=str(told) or type(told).__name__)
+            self._look_for_it(f"no shim could be started: {told or type(told).__name__}")
+        self._go_on()
 
     def _follow(self, link: ShimLink) -> None:
-        assert self._tasks is not None
         self._link = link
-        self._tasks.create_task(self._read_events(link), name=f"events {self.key}")
+        link.listen(partial(self._hear, link), partial(self._not_understood, link))
 
-    async def _read_events(self, link: ShimLink) -> None:
+    def _hear(self, link: ShimLink, event: ShimEvent) -> None:
         try:
-            async for event in link.events():
-                if isinstance(event, ShimGone):
-                    self._drop(link)
-                    await self._find_again()
-                elif isinstance(told := event_of(self.key, event, self._notes), events.Exited):
-                    await self._ended(told.report)
-                elif told is not None:
-                    await self._room.post(told)
-        except BadMessage as error:
-            self._log.warning("shim_not_understood", error=str(error))
-            self._drop(link)
-            await self._find_again()
-        finally:
-            self._drop(link)
+            if isinstance(event, ShimGone):
+                self._drop(link)
+                self._look_for_it()
+            elif isinstance(told := event_of(self.key, event, self._notes), events.Exited):
+                self._drop(link)
+                self._ended(told.report)
+            elif told is not None:
+                self._room.post(told)
+        except BadMessage:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above: here nobody else would hear of it
+            self._break(error)
+
+    def _not_understood(self, link: ShimLink, error: BadMessage) -> None:
+        self._log.warning("shim_not_understood", error=str(error))
+        self._drop(link)
+        self._look_for_it()
 
     def _drop(self, link: ShimLink) -> None:
         link.close()
@@ -237,10 +228,18 @@ class Execution:
 
     # ---- when it is over
 
-    async def _ended(self, report: ExitReport) -> None:
-        work = self._room.workspaces.place(self.directory.name).work
-        report = await asyncio.to_thread(judged, report, self._notes, work)
-        await self._room.post(events.Exited(key=self.key, report=report))
+    def _ended(self, report: ExitReport) -> None:
+        work = self._place.work
+        if asks_the_disk(self._notes):
+            self._spawn(self._judge(report, work), "judge")
+        else:
+            self._tell_end(judged(report, self._notes, work))
+
+    async def _judge(self, report: ExitReport, work: Path) -> None:
+        self._tell_end(await asyncio.to_thread(judged, report, self._notes, work))
+
+    def _tell_end(self, report: ExitReport) -> None:
+        self._room.post(events.Exited(key=self.key, report=report))
         self._hand_in(report)
 
     def _hand_in(self, report: ExitReport) -> None:
@@ -249,19 +248,17 @@ class Execution:
             return
         self._report = report
         if self._notes.artifacts and report.leaves_files:
-            assert self._tasks is not None
-            self._upload = self._tasks.create_task(self._upload_all(), name=f"upload {self.key}")
+            self._upload = self._spawn(self._upload_all(), "upload")
 
     async def _upload_all(self) -> None:
-        await self._room.upload(self.key, self._room.workspaces.place(self.directory.name).work)
-        await self._room.post(events.UploadMoved(key=self.key, done=True))
+        await self._room.upload(self.key, self._place.work)
+        self._room.post(events.UploadMoved(key=self.key, done=True))
 
     # ---- without a link: what does the run directory say?
 
     def _look_for_it(self, why: str = "") -> None:
         """Find out beside the queue: a stop that is ordered meanwhile must not wait for it."""
-        assert self._tasks is not None
-        self._tasks.create_task(self._find_again(why), name=f"find {self.key}")
+        self._spawn(self._find_again(why), "find")
 
     async def _find_again(self, why: str = "") -> None:
         """Settle the run directory until a shim answers or the attempt is over."""
@@ -284,7 +281,7 @@ class Execution:
                     report = report_of(entry.record, self._notes.step_names)
                     if why and report.outcome is Outcome.NOT_STARTED:
                         report = replace(report, error_message=why)
-                    await self._ended(report)
+                    self._ended(report)
                     return
                 case Standing.ACCEPTED:
                     await self._end_unstarted(not_started(Reason.NOT_STARTED, why or "no shim was started"))
@@ -293,7 +290,7 @@ class Execution:
                     if await self._attach():
                         return
                 case _:
-                    await self._room.post(events.Quarantined(key=self.key, message=entry.message))
+                    self._room.post(events.Quarantined(key=self.key, message=entry.message))
                     return
             await asyncio.sleep(pause_s)
             pause_s = min(LONGEST_PAUSE_S, 2 * pause_s)
@@ -303,14 +300,14 @@ class Execution:
         try:
             return await self._room.threads.settle(self._room.state.settle, key.run_id, key.lease_epoch)
         except FileNotFoundError:
-            await self._room.post(events.Quarantined(key=key, message="its run directory has vanished"))
+            self._room.post(events.Quarantined(key=key, message="its run directory has vanished"))
             return None
 
     async def _attach(self) -> bool:
         try:
             link = await ShimLink.attach(self.directory, run_id=self.key.run_id, epoch=self.key.lease_epoch)
         except UnknownShimVersion:
-            await self._room.post(events.ShimUnknown(key=self.key))
+            self._room.post(events.ShimUnknown(key=self.key))
             return False  # it is left alone until it has ended
         except (OSError, ShimRefused, TimeoutError, BadMessage) as error:
             self._log.debug("attach_failed", error=str(error))
@@ -319,27 +316,40 @@ class Execution:
         await self._tell_stop()
         return True
 
-    async def _forget(self) -> None:
-        self._forgetting = True
+    def _forget(self) -> None:
+        """The end: nothing is carried out after it."""
+        self._busy = self._forgetting = True
         if self._link is not None:
             self._drop(self._link)
         if self._upload is not None:
             self._upload.cancel()
         until_ns = None if self._report is None else self._report.workspace_kept_until_ns
+        if until_ns is None and not journal.is_held(self.directory):
+            self._remove(workspace=True)
+        else:
+            self._spawn(self._remove_slowly(until_ns), "forget")
+
+    async def _remove_slowly(self, until_ns: int | None) -> None:
         try:
             await self._room.threads.remove(leave, self._room.workspaces, self.directory.name, until_ns)
         except (OSError, NotRemoved) as error:
             self._log.warning("workspace_not_removed", error=str(error))
-        await self._shim_has_left()
-        try:
-            await self._room.threads.remove(self._room.state.release, self.key.run_id, self.key.lease_epoch)
-        except (OSError, StillLive) as error:
-            self._log.warning("not_removed", error=str(error))
-        await self._room.post(events.Forgotten(key=self.key))
-
-    async def _shim_has_left(self) -> None:
-        """A shim holds its lock for a moment after its last event; no thread should wait for that."""
         pause_s = FIRST_PAUSE_S / 8
         while pause_s < LONGEST_PAUSE_S and journal.is_held(self.directory):
+            # A shim holds its lock for a moment after its last event; no thread should wait for that.
             await asyncio.sleep(pause_s)
             pause_s *= 2
+        self._remove(workspace=False)
+
+    def _remove(self, *, workspace: bool) -> None:
+        leftover = Leftover(run_id=self.key.run_id, epoch=self.key.lease_epoch, workspace=workspace)
+        self._room.removal.put(leftover, self._removed)
+
+    def _removed(self, error: Removed) -> None:
+        if isinstance(error, WorkspaceHasFiles):
+            self._spawn(self._remove_slowly(None), "forget")
+            return
+        if error is not None:
+            self._log.warning("not_removed", error=str(error))
+        self._over(self.key)
+        self._room.post(events.Forgotten(key=self.key))

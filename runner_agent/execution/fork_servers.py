@@ -20,6 +20,7 @@ class ForkServers:
         self._use_cgroups = use_cgroups
         self._current: ForkServer | None = None
         self._pidfd: int | None = None
+        self._watch: select.poll | None = None
         # Open as long as this agent lives: a fork server without an agent leaves.
         self._hold: int | None = None
         self._lock = asyncio.Lock()
@@ -36,32 +37,33 @@ class ForkServers:
                 self._log.warning("fork_server_not_retired", error=str(error))
             self._forget()
 
-    async def get(self) -> ForkServer:
-        """A living one. Raises ForkServerGone, OSError, TimeoutError."""
-        if self._current is not None and self._lives():
-            return self._current
+    def current(self) -> ForkServer | None:
+        """The one that is used, if it lives; else `get` finds another."""
+        return self._current if self._lives() else None
+
+    async def get(self, *, instead_of: ForkServer | None = None) -> ForkServer:
+        """A living one; not `instead_of`, which did not answer. Raises ForkServerGone, OSError, TimeoutError."""
+        current = self.current()
+        if current is not None and current is not instead_of:
+            return current
         async with self._lock:
-            if self._current is None or not self._lives():
+            if self._current is None or self._current is instead_of or not self._lives():
                 self._forget()
                 found = await ForkServer.connect_or_spawn(self._state_dir, use_cgroups=self._use_cgroups)
                 self._hold = found.hold()
                 self._pidfd = os.pidfd_open(found.pid)
+                self._watch = select.poll()  # not select(): descriptors may be above 1023
+                self._watch.register(self._pidfd, select.POLLIN)
                 self._current = found
             return self._current
 
     def _lives(self) -> bool:
         """Asked before every fork, so it must cost nothing: a pidfd is readable once its process has ended."""
-        return self._pidfd is not None and not _ended(self._pidfd)
+        return self._watch is not None and not self._watch.poll(0)
 
     def _forget(self) -> None:
         self._current = None
         for descriptor in (self._pidfd, self._hold):
             if descriptor is not None:
                 os.close(descriptor)
-        self._pidfd = self._hold = None
-
-
-def _ended(pidfd: int) -> bool:
-    waiting = select.poll()  # not select(): descriptors may be above 1023
-    waiting.register(pidfd, select.POLLIN)
-    return bool(waiting.poll(0))
+        self._pidfd = self._hold = self._watch = None

@@ -1,4 +1,4 @@
-"""What is made on disk for an attempt between its Assignment and its fork. Blocks on the disk: use a thread."""
+"""What is made on disk for an attempt between its Assignment and its fork: nothing of it is synced."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ from runner_agent.domain.reason import Reason
 from runner_agent.execution.journal import Notes, write_notes
 from runner_agent.launchers import command
 from runner_agent.workspace.workspaces import Workspaces
+
+MUCH_BYTES = 64 << 10
+
+
+def is_much(assignment: Assignment) -> bool:
+    """Whether so much is to be written that it should have a thread; a handful of small names should not."""
+    return sum(len(step.command.script) for step in assignment.steps) > MUCH_BYTES
 
 
 def prepare(directory: Path, workspaces: Workspaces, assignment: Assignment, notes: Notes) -> ExitReport | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -35,8 +35,10 @@ from runner_agent.execution.log_moves import LogOutput, move_log
 from runner_agent.outbox import Outbox, OutboxFull, Parting
 from runner_agent.telemetry import logger
 
-INBOX_EVENTS = 1_000
+WAITING_EVENTS = 1_000
 LONGEST_SLEEP_S = 3_600.0
+# An alarm that rings at once.
+DUE = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,41 +48,49 @@ class _Arrival:
 
 
 class Reconciler:
-    """One loop: take an event, decide, carry out. It waits for nothing but events and the next instant."""
+    """Takes an event, decides, carries out, at once and one after the other. It waits for nothing.
+
+    Everything happens in the event loop's one thread, so that an event needs no queue and no task of its own: who
+    tells it runs the decision. What comes of carrying one out waits for its turn.
+    """
 
     def __init__(self, *, state: AgentState, clock: Clock, measure: Callable[[], tuple[float, int]]) -> None:
         self._state = state
         self._clock = clock
         self._measure = measure
-        self._inbox: asyncio.Queue[_Arrival] = asyncio.Queue(INBOX_EVENTS)
+        self._waiting: deque[_Arrival] = deque()
+        self._deciding = False
         self._outbox: Outbox | None = None
         self._attempts: Attempts | None = None
         self._leave: Leave | None = None
+        self._over: asyncio.Future[Leave] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_boot_ns: int | None = None
         self._log = logger("reconciler")
 
     # ---- what happens
 
-    async def post(self, event: Event) -> None:
-        """Tell an event; blocks while the loop is behind."""
-        await self._inbox.put(_Arrival(event=event))
+    def post(self, event: Event) -> None:
+        """Tell an event. It is decided on before this returns, unless another decision is under way."""
+        self._take(_Arrival(event=event))
 
     def post_nowait(self, event: Event) -> None:
-        """Tell an event from a signal handler. A full inbox drops it: the signal can be sent again."""
-        with contextlib.suppress(asyncio.QueueFull):
-            self._inbox.put_nowait(_Arrival(event=event))
+        """Tell an event from a signal handler, maybe before `run`. Too many are dropped: it can be sent again."""
+        if len(self._waiting) < WAITING_EVENTS:
+            self._take(_Arrival(event=event))
 
     async def session_opened(self, outbox: Outbox) -> None:
         """A stream is open; what is to be said goes into `outbox`."""
-        await self._inbox.put(_Arrival(event=SessionOpened(), outbox=outbox))
+        self._take(_Arrival(event=SessionOpened(), outbox=outbox))
 
     async def session_closed(self, reason: str) -> None:
         """The stream has ended."""
         if self._leave is None:
-            await self._inbox.put(_Arrival(event=SessionClosed(reason=reason)))
+            self._take(_Arrival(event=SessionClosed(reason=reason)))
 
     async def received(self, message: ServerMessage) -> None:
         """The server said something."""
-        await self._inbox.put(_Arrival(event=Received(message=message)))
+        self._take(_Arrival(event=Received(message=message)))
 
     async def read_log(self, turn: LogTurn) -> LogChunk | None:
         """The log bytes of a turn; None if there is nothing to read."""
@@ -89,40 +99,77 @@ class Reconciler:
             return None
         return await self._attempts.read_log(turn, None if held.exit is None else held.exit.final_offset)
 
-    # ---- the loop
+    # ---- deciding
 
     async def run(self, attempts: Attempts) -> Leave:
         """Until the agent may leave. Attempts that live go on under their shims."""
         self._attempts = attempts
         load, disk_free_bytes = self._measure()
         self._state = replace(self._state, load=load, disk_free_bytes=disk_free_bytes)
-        while self._leave is None:
-            arrival = await self._next()
-            if arrival is None:
-                load, disk_free_bytes = self._measure()
-                arrival = _Arrival(event=Tick(load=load, disk_free_bytes=disk_free_bytes))
-            if arrival.outbox is not None:
-                self._outbox = arrival.outbox
-            self._decide(arrival.event)
-            if isinstance(arrival.event, SessionClosed):
-                self._outbox = None
-        if self._outbox is not None:
-            self._outbox.close(Parting(reason=f"leaving: {self._leave.reason}"))
-        return self._leave
-
-    async def _next(self) -> _Arrival | None:
-        """The next arrival; None when the next instant has come first."""
-        if not self._inbox.empty():
-            return self._inbox.get_nowait()
-        wake = core.next_wake(self._state)
-        wait_s = LONGEST_SLEEP_S if wake is None else (wake - self._clock.boottime_ns()) / 1e9
-        if wait_s <= 0:
-            return None
+        self._over = asyncio.get_running_loop().create_future()
+        self._work_off()
         try:
-            async with asyncio.timeout(min(wait_s, LONGEST_SLEEP_S)):
-                return await self._inbox.get()
-        except TimeoutError:
-            return None
+            leave = await self._over
+        finally:
+            self._set_alarm(None)
+        if self._outbox is not None:
+            self._outbox.close(Parting(reason=f"leaving: {leave.reason}"))
+        return leave
+
+    def _take(self, arrival: _Arrival) -> None:
+        self._waiting.append(arrival)
+        if not self._deciding:
+            self._work_off()
+
+    def _work_off(self) -> None:
+        """Decide on all that waits. What goes wrong ends `run`, whoever has told the event."""
+        over = self._over
+        if over is None or over.done():
+            return
+        self._deciding = True
+        try:
+            while self._waiting and self._leave is None:
+                arrival = self._waiting.popleft()
+                if arrival.outbox is not None:
+                    self._outbox = arrival.outbox
+                self._decide(arrival.event)
+                if isinstance(arrival.event, SessionClosed):
+                    self._outbox = None
+            self._look_at_the_clock()
+        except Exception as error:  # noqa: BLE001 - it is raised where the agent waits for its end
+            over.set_exception(error)
+        finally:
+            self._deciding = False
+        if self._leave is not None and not over.done():
+            over.set_result(self._leave)
+
+    def _look_at_the_clock(self) -> None:
+        """Be woken at the next instant that a decision needs. One that has passed is due now, also after a suspend."""
+        wake = core.next_wake(self._state)
+        if wake is None or self._leave is not None:
+            self._set_alarm(None)
+            return
+        if wake <= self._clock.boottime_ns():
+            wake = DUE
+        if self._alarm_boot_ns is None or wake < self._alarm_boot_ns:
+            self._set_alarm(wake)
+
+    def _set_alarm(self, wake_boot_ns: int | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_boot_ns = None, wake_boot_ns
+        if wake_boot_ns is not None:
+            wait_s = min(max(0.0, (wake_boot_ns - self._clock.boottime_ns()) / 1e9), LONGEST_SLEEP_S)
+            self._alarm = asyncio.get_running_loop().call_later(wait_s, self._woken)
+
+    def _woken(self) -> None:
+        """The alarm may have been set for an instant that has moved since: then it is only set anew."""
+        self._alarm, self._alarm_boot_ns = None, None
+        wake = core.next_wake(self._state)
+        if wake is not None and wake <= self._clock.boottime_ns():
+            load, disk_free_bytes = self._measure()
+            self._waiting.append(_Arrival(event=Tick(load=load, disk_free_bytes=disk_free_bytes)))
+        self._work_off()
 
     def _decide(self, event: Event) -> None:
         self._state, outputs = core.decide(self._state, event, self._clock.boottime_ns())

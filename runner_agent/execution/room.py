@@ -11,8 +11,10 @@ from typing import ParamSpec, TypeVar
 
 from runner_agent.domain.events import Event
 from runner_agent.domain.ids import AttemptKey
+from runner_agent.execution.batches import Batches
 from runner_agent.execution.fork_servers import ForkServers
-from runner_agent.execution.run_directory import StateDirectory
+from runner_agent.execution.removal import Leftover, Removed
+from runner_agent.execution.run_directory import Acceptance, StateDirectory
 from runner_agent.workspace.workspaces import Workspaces
 
 SETTLING_THREADS = 4
@@ -53,7 +55,10 @@ class Room:
     workspaces: Workspaces
     fork_servers: ForkServers
     threads: Threads
-    post: Callable[[Event], Awaitable[None]]
+    post: Callable[[Event], None]
+    # Acceptances, and run directories to be removed, each together with what waits beside it.
+    journal: Batches[Acceptance, OSError | None]
+    removal: Batches[Leftover, Removed]
     # Uploads what an attempt has left in its workspace; returns when the server wants no more of it.
     upload: Callable[[AttemptKey, Path], Awaitable[None]]
     runner_name: str

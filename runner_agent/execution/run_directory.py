@@ -5,11 +5,16 @@
     <state>/runs/<run>.<epoch>/{accept,spec,identity,stop,exit,tombstone,swept,lock,spool.N}
     <state>/runs/quarantine/   what could not be read, with a message each
 
+That a run directory is there is the acceptance: one sync of `runs` makes any number of them last. `accept` holds what
+is not the usual; an earlier version wrote it always.
+
 Every call blocks on the disk (a scan for as long as killing what dead shims have left takes): use a thread.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import shutil
 import time
@@ -34,8 +39,14 @@ SCAN_S = 12.0
 _QUARANTINE = "quarantine"
 _GONE = ".gone-"
 _MESSAGE = "why-quarantined.txt"
-_BEGUN = ("spec", files.RESERVE, "identity", "exit")  # earlier versions wrote a spec
-_UNFINISHED = frozenset({"accept.tmp", "lock", _MESSAGE})
+_UNFINISHED_MARK = "accept.tmp"
+_UNFINISHED = frozenset({_UNFINISHED_MARK, "lock", _MESSAGE})
+# What may stand in a run directory, without the numbers of steps and spool files.
+_NAMES = frozenset(
+    {"accept", "agent", "spec", "identity", "stop", "exit", "tombstone", "swept", "lock", "spool", "control"}
+)
+# What most attempts are accepted with: what an entry without an acceptance of its own is taken for.
+_USUAL: tuple[JsonObject, ...] = ({}, {"slots": 1})
 
 
 class StateDirectoryBusy(RuntimeError):
@@ -62,6 +73,15 @@ class Entry:
     message: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acceptance:
+    """The promise to run an attempt. `details` are the agent's own and must hold no secret."""
+
+    run_id: str
+    epoch: int
+    details: JsonObject
+
+
 class StateDirectory:
     """The agent's state on disk, held exclusively until `close`."""
 
@@ -72,6 +92,7 @@ class StateDirectory:
         self.warnings = warnings
         self.runs = path / "runs"
         self._lock = lock
+        self._runs_descriptor = os.open(self.runs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     @classmethod
     def open(cls, path: Path) -> StateDirectory:
@@ -95,7 +116,8 @@ class StateDirectory:
         """Let another agent have it."""
         if self._lock >= 0:
             os.close(self._lock)
-            self._lock = -1
+            os.close(self._runs_descriptor)
+            self._lock = self._runs_descriptor = -1
 
     def path_of(self, run_id: str, epoch: int) -> Path:
         """The run directory of an attempt, there or not."""
@@ -106,17 +128,48 @@ class StateDirectory:
 
         `details` are the agent's own (slots, labels, ...) and must hold no secret. Raises OSError (disk full).
         """
-        path = self.path_of(run_id, epoch)
-        if (path / "accept").exists():
-            return path
-        path.mkdir(mode=0o700, exist_ok=True)
+        (error,) = self.accept_all((Acceptance(run_id=run_id, epoch=epoch, details=details),))
+        if error is not None:
+            raise error
+        return self.path_of(run_id, epoch)
+
+    def accept_all(self, acceptances: Sequence[Acceptance]) -> list[OSError | None]:
+        """Write down that these were accepted, with one sync for all; for each, what went wrong.
+
+        The directory's name says which attempt it is, and a name is there whole or not at all: if the power fails
+        before the sync, nothing was promised yet, and if it fails later, the name is there.
+        """
+        errors = [self._write_acceptance(acceptance) for acceptance in acceptances]
+        try:
+            os.fsync(self._runs_descriptor)
+        except OSError as error:
+            return [error] * len(errors)
+        return errors
+
+    def _write_acceptance(self, acceptance: Acceptance) -> OSError | None:
+        path = self.path_of(acceptance.run_id, acceptance.epoch)
+        try:
+            if acceptance.details in _USUAL:
+                os.mkdir(path, 0o700)
+            elif not path.exists():
+                self._write_unusual(acceptance, path)
+        except FileExistsError:
+            return None
+        except OSError as error:
+            return error
+        return None
+
+    def _write_unusual(self, acceptance: Acceptance, path: Path) -> None:
+        """The directory gets its name when it is whole: until then it is one that goes at the next start."""
         body: JsonObject = {
-            "version": attempt_files.FORMAT_VERSION, "run_id": run_id, "epoch": epoch,
-            "accepted_at_ns": time.time_ns(), "boot_id": files.boot_id(), "details": details,
+            "version": attempt_files.FORMAT_VERSION, "run_id": acceptance.run_id, "epoch": acceptance.epoch,
+            "accepted_at_ns": time.time_ns(), "boot_id": files.boot_id(), "details": acceptance.details,
         }  # fmt: skip
-        files.write_once(str(path), "accept", files.encode_json(body))
-        files.sync_directory(str(self.runs))
-        return path
+        unfinished = self.runs / f"{_GONE}{path.name}"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        files.write_once(str(unfinished), "accept", files.encode_json(body))
+        unfinished.rename(path)
 
     def scan(self) -> tuple[Entry, ...]:
         """Every attempt on this host, settled. Never fails for one directory: what cannot be read is quarantined.
@@ -161,17 +214,26 @@ class StateDirectory:
     def release(self, run_id: str, epoch: int) -> None:
         """Forget an attempt: remove its run directory. Nothing happens if there is none. Raises StillLive, OSError."""
         path = self.path_of(run_id, epoch)
-        if not path.exists():
+        try:
+            names = os.listdir(path)
+        except FileNotFoundError:
             return
-        self._await_unlocked(path)
-        for cgroup in _cgroups_of(path):
-            cgroup.remove()
+        if "lock" in names:
+            self._await_unlocked(path)
+        if any(name.startswith("identity") for name in names):
+            for cgroup in _cgroups_of(path):
+                cgroup.remove()
         attempt_files.remove_sockets(str(self.path), path.name, str(path))
         gone = self.runs / f"{_GONE}{path.name}"
-        shutil.rmtree(gone, ignore_errors=True)
         # Not synced: what a power cut brings back is listed again and released again.
-        path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        try:
+            path.rename(gone)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            remove_gone(gone, os.listdir(gone))
+            path.rename(gone)
+        remove_gone(gone, names)
 
     def _await_unlocked(self, path: Path) -> None:
         deadline = time.monotonic() + RELEASE_WAIT_S
@@ -186,8 +248,8 @@ class StateDirectory:
         try:
             run_id, epoch = _parse_name(path.name)
             acceptance = files.read_json(str(path), "accept")
-            if acceptance is None and not any((path / name).exists() for name in _BEGUN):
-                _remove_unfinished(path)
+            if acceptance is None and _was_never_finished(path):
+                shutil.rmtree(path, ignore_errors=True)
                 return None
             standing, record = aftermath.settle(str(path), run_id, epoch)
         except BadMessage as error:
@@ -234,12 +296,31 @@ def _set_apart(path: Path, message: str) -> Entry:
     return Entry(path=path, run_id=run_id, epoch=epoch, standing=Standing.QUARANTINED, details={}, message=message)
 
 
-def _remove_unfinished(path: Path) -> None:
-    """Remove a directory whose acceptance was never finished. Raises BadMessage if it holds what is not ours."""
-    strange = sorted(set(os.listdir(path)) - _UNFINISHED)
+def remove_gone(path: Path, names: Sequence[str]) -> None:
+    """Remove a directory that was moved out of the way; `names` were in it. What is left goes at the next start."""
+    try:
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(path, name))
+        os.rmdir(path)
+    except OSError:  # something of ours that is no file, or something that is not ours
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _was_never_finished(path: Path) -> bool:
+    """Whether an earlier version was writing the acceptance when it died: nothing was promised.
+
+    Raises BadMessage if it is no run directory at all.
+    """
+    names = os.listdir(path)
+    strange = sorted(name for name in names if not _is_ours(name))
     if strange:
         raise BadMessage(f"it is no run directory: it has no acceptance, but {strange[0]!r}")
-    shutil.rmtree(path, ignore_errors=True)
+    return _UNFINISHED_MARK in names and set(names) <= _UNFINISHED
+
+
+def _is_ours(name: str) -> bool:
+    return name.removesuffix(".tmp").partition(".")[0] in _NAMES or name == _MESSAGE
 
 
 def _late(path: Path) -> Entry:

@@ -11,10 +11,11 @@ import functools
 import hashlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import runner_agent
+from runner_agent.execution.line import Line
 from runner_agent.shim import codec, protocol
 from runner_agent.shim.messages import (
     AttemptStart,
@@ -41,7 +42,8 @@ from runner_agent.shim.protocol import ALREADY_ACTIVE
 from runner_agent.shim.wire import event_from_frame
 
 __all__ = [
-    "AttemptStart", "ExitRecord", "Exited", "ForkServer", "ForkServerGone", "Outcome", "Phase", "Progress", "Reason",
+    "AttemptStart", "ExitRecord", "Exited", "ForkServer", "ForkServerGone",
+    "NothingHandedOver", "Outcome", "Phase", "Progress", "Reason",
     "Result", "ShimEvent", "ShimGone", "ShimLink", "ShimRefused", "Spooled", "Started", "StepEnded", "StepKind",
     "StepRecord", "StepStart", "StopMark", "StopPhase", "UnknownShimVersion", "Usage",
 ]  # fmt: skip
@@ -55,6 +57,10 @@ class ForkServerGone(ConnectionError):
     """The fork server cannot be reached or left before it answered; `connect_or_spawn` gets a new one."""
 
 
+class NothingHandedOver(ForkServerGone):
+    """The fork server left before a shim was ready: nothing was given to any, and another one can be asked at once."""
+
+
 class ShimRefused(RuntimeError):
     """The shim did not start the attempt, or is not the one that was asked for; the text says why.
 
@@ -66,56 +72,24 @@ class UnknownShimVersion(ShimRefused):
     """A live shim speaks a protocol that this agent does not know: leave it alone until it has ended."""
 
 
-class _Connection:
-    """A stream of frames over a unix socket."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def open(cls, directory: Path, name: str) -> _Connection:
-        reader, writer = await asyncio.open_unix_connection(sock=protocol.connect(str(directory), name))
-        return cls(reader, writer)
-
-    async def send(self, kind: str, body: codec.JsonObject | None = None) -> None:
-        self._writer.write(protocol.encode_frame(kind, body))
-        await self._writer.drain()
-
-    async def receive(self) -> codec.JsonObject | None:
-        """The next frame; None when the other end has closed, cleanly or not."""
-        try:
-            size = protocol.frame_length(await self._reader.readexactly(4))
-            if size > protocol.MAX_FRAME_BYTES:
-                raise codec.BadMessage("a frame from the shim is too large")
-            return protocol.decode_payload(await self._reader.readexactly(size))
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return None
-
-    async def expect(self, kind: str) -> codec.JsonObject:
-        """The next frame, which must be a `kind`. Raises ShimRefused, ForkServerGone or TimeoutError."""
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
-            frame = await self.receive()
-        if frame is None:
-            raise ForkServerGone(f"the other end closed before it sent {kind!r}")
-        if frame["type"] == "refused":
-            failure = UnknownShimVersion if frame.get("code") == "VERSION" else ShimRefused
-            raise failure(str(frame.get("message", "no reason given")))
-        if frame["type"] != kind:
-            raise codec.BadMessage(f"expected {kind!r}, got {frame['type']!r}")
-        return frame
-
-    def close(self) -> None:
-        self._writer.close()
+async def _expect(line: Line, kind: str) -> codec.JsonObject:
+    """The next frame, which must be a `kind`. Raises ShimRefused, ForkServerGone or TimeoutError."""
+    async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        frame = await line.receive()
+    if frame is None:
+        raise ForkServerGone(f"the other end closed before it sent {kind!r}")
+    if frame["type"] != kind:
+        raise _not_expected(frame, kind)
+    return frame
 
 
 class ShimLink:
-    """A connection to a live shim. One task iterates `events`; the other calls may come from any task of the loop."""
+    """A connection to a live shim. Its events are told to a listener or iterated by one task, not both."""
 
-    def __init__(self, run_directory: Path, connection: _Connection, shim_pid: int) -> None:
+    def __init__(self, run_directory: Path, line: Line, shim_pid: int) -> None:
         self.run_directory = run_directory
         self.shim_pid = shim_pid
-        self._connection = connection
+        self._line = line
 
     @classmethod
     async def attach(cls, run_directory: Path, *, run_id: str, epoch: int) -> ShimLink:
@@ -124,45 +98,45 @@ class ShimLink:
         Raises OSError (nobody listens: it has just ended or not yet begun to listen; look at the directory again),
         ShimRefused (it is another attempt's), UnknownShimVersion (keep it and wait), TimeoutError.
         """
-        connection = await _Connection.open(run_directory, protocol.CONTROL_SOCKET)
+        line = Line.open(run_directory, protocol.CONTROL_SOCKET)
         try:
-            await connection.send("attach", {**protocol.versions(), "run_id": run_id, "epoch": epoch})
-            attached = await connection.expect("attached")
+            line.send("attach", {**protocol.versions(), "run_id": run_id, "epoch": epoch})
+            attached = await _expect(line, "attached")
             _check_version(attached)
         except BaseException:
-            connection.close()
+            line.close()
             raise
-        return cls(run_directory, connection, _number(attached, "pid"))
+        return cls(run_directory, line, _number(attached, "pid"))
 
     async def stop(self, reason: Reason, signal: int, grace_s: float) -> None:
         """Ask for a stop. Repeats are harmless; only a shorter grace changes something. `StopPhase` events answer.
 
         Raises ConnectionError when the shim is gone.
         """
-        await self._connection.send("stop", {"reason": reason.value, "signal": signal, "grace_s": grace_s})
+        self._line.send("stop", {"reason": reason.value, "signal": signal, "grace_s": grace_s})
 
     async def renew(self, loss_deadline_boottime_ns: int | None) -> None:
         """Move the loss deadline (CLOCK_BOOTTIME ns; None: never). Raises ConnectionError when the shim is gone."""
-        await self._connection.send("renew", {"loss_deadline_boottime_ns": loss_deadline_boottime_ns})
+        self._line.send("renew", {"loss_deadline_boottime_ns": loss_deadline_boottime_ns})
 
     async def add_mask(self, value: bytes) -> None:
         """Mask one more secret from now on; returns once it is in force.
 
         Raises ShimRefused for a value that is too short to mask, OSError when the shim is gone.
         """
-        connection = await _Connection.open(self.run_directory, protocol.CONTROL_SOCKET)
+        line = Line.open(self.run_directory, protocol.CONTROL_SOCKET)
         try:
-            await connection.send("add_mask", {"value": codec.to_json(value)})
-            await connection.expect("masked")
+            line.send("add_mask", {"value": codec.to_json(value)})
+            await _expect(line, "masked")
         finally:
-            connection.close()
+            line.close()
 
     async def events(self) -> AsyncIterator[ShimEvent]:
         """Every event from the attempt's first, then live ones; ends with Exited or ShimGone. Call it once.
 
         `Spooled` is coalesced by the shim; a slow reader holds nothing back but its own socket buffer.
         """
-        while (frame := await self._connection.receive()) is not None:
+        while (frame := await self._line.receive()) is not None:
             event = event_from_frame(frame)
             if event is None:
                 continue  # told by a newer shim, to newer agents
@@ -171,9 +145,79 @@ class ShimLink:
                 return
         yield ShimGone()
 
+    def listen(self, hear: Callable[[ShimEvent], None], broke: Callable[[codec.BadMessage], None]) -> None:
+        """Tell what `events` would give, as it comes; `broke` when the shim says what cannot be understood."""
+
+        def hear_frame(frame: codec.JsonObject) -> None:
+            event = event_from_frame(frame)
+            if event is not None:
+                hear(event)
+
+        def ended(why: codec.BadMessage | None) -> None:
+            if why is None:
+                hear(ShimGone())
+            else:
+                broke(why)
+
+        self._line.listen(hear_frame, ended)
+
     def close(self) -> None:
         """Drop the link. The shim does not mind."""
-        self._connection.close()
+        self._line.close()
+
+
+class _Start:
+    """The conversation in which an attempt is handed to a shim: fork, ready, start, accepted."""
+
+    def __init__(
+        self, line: Line, run_directory: Path, start: AttemptStart, done: Callable[[ShimLink | Exception], object]
+    ) -> None:
+        self._line, self._run_directory, self._start, self._done = line, run_directory, start, done
+        self._pid: int | None = None
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(ANSWER_TIMEOUT_S, self._fail, TimeoutError("no answer"))
+
+    def begin(self) -> None:
+        try:
+            self._line.send("fork", {**protocol.versions(), "run_directory": self._run_directory.name})
+        except ConnectionError as error:
+            self._fail(NothingHandedOver(str(error)))
+        else:
+            self._line.listen(self._hear, self._ended)
+
+    def _hear(self, frame: codec.JsonObject) -> None:
+        match frame["type"]:
+            case "ready" if self._pid is None:
+                self._pid = _number(frame, "pid")
+                self._hand_over()
+            case "accepted" if self._pid is not None:
+                self._patience.cancel()
+                self._line.pause()
+                self._done(ShimLink(self._run_directory, self._line, self._pid))
+            case _:
+                self._fail(_not_expected(frame, "accepted" if self._pid else "ready"))
+
+    def _hand_over(self) -> None:
+        try:
+            self._line.send("start", {"start": codec.to_json(self._start)})
+        except ConnectionError as error:
+            self._fail(ForkServerGone(str(error)))
+
+    def _ended(self, why: codec.BadMessage | None) -> None:
+        kind = NothingHandedOver if self._pid is None else ForkServerGone
+        self._fail(why or kind("the other end closed before the attempt was taken over"))
+
+    def _fail(self, error: Exception) -> None:
+        self._patience.cancel()
+        self._line.close()
+        self._done(error)
+
+
+def _not_expected(frame: codec.JsonObject, kind: str) -> Exception:
+    if frame["type"] == "refused":
+        failure = UnknownShimVersion if frame.get("code") == "VERSION" else ShimRefused
+        return failure(str(frame.get("message", "no reason given")))
+    return codec.BadMessage(f"expected {kind!r}, got {frame['type']!r}")
 
 
 class ForkServer:
@@ -203,22 +247,26 @@ class ForkServer:
         Raises ForkServerGone, ShimRefused (directory held, tombstone, already started, disk full), TimeoutError.
         After any of them nothing is known to run: settle the run directory before another try.
         """
+        answer: asyncio.Future[ShimLink | Exception] = asyncio.get_running_loop().create_future()
+
+        def tell(told: ShimLink | Exception) -> None:
+            if not answer.done():
+                answer.set_result(told)
+
+        self.begin(run_directory, start, tell)
+        told = await answer
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    def begin(self, run_directory: Path, start: AttemptStart, done: Callable[[ShimLink | Exception], object]) -> None:
+        """As `start`, without a task: `done` is called once with the link or with what `start` would raise."""
         try:
-            connection = await _Connection.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
+            line = Line.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
         except OSError as error:
-            raise ForkServerGone(f"the fork server does not answer: {error}") from error
-        try:
-            await connection.send("fork", {**protocol.versions(), "run_directory": run_directory.name})
-            ready = await connection.expect("ready")
-            await connection.send("start", {"start": codec.to_json(start)})
-            await connection.expect("accepted")
-        except ConnectionError as error:
-            connection.close()
-            raise ForkServerGone(str(error)) from error
-        except BaseException:
-            connection.close()
-            raise
-        return ShimLink(run_directory, connection, _number(ready, "pid"))
+            done(NothingHandedOver(f"the fork server does not answer: {error}"))
+            return
+        _Start(line, run_directory, start, done).begin()
 
     def hold(self) -> int:
         """Keep it from leaving for want of use: a descriptor of ours, to be closed. Raises ForkServerGone."""
@@ -236,32 +284,32 @@ class ForkServer:
 
     async def retire(self) -> None:
         """Tell it to take no more attempts and to leave with its last shim."""
-        connection = await _Connection.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
+        line = Line.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
         try:
-            await connection.send("retire")
-            await connection.expect("retiring")
+            line.send("retire")
+            await _expect(line, "retiring")
         finally:
-            connection.close()
+            line.close()
 
     @classmethod
     async def _adopt(cls, state_directory: Path) -> int | None:
         """The pid of a fork server of this very build; None if there is none. Another build's is told to retire."""
         try:
-            connection = await _Connection.open(state_directory, protocol.FORK_SERVER_SOCKET)
+            line = Line.open(state_directory, protocol.FORK_SERVER_SOCKET)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         try:
-            await connection.send("hello", protocol.versions())
-            answer = await connection.expect("fork_server")
+            line.send("hello", protocol.versions())
+            answer = await _expect(line, "fork_server")
             if answer.get("build") == build_id():
                 return _number(answer, "pid")
-            await connection.send("retire")
-            await connection.expect("retiring")
+            line.send("retire")
+            await _expect(line, "retiring")
             return None
         except ForkServerGone:
             return None
         finally:
-            connection.close()
+            line.close()
 
     @classmethod
     async def _spawn(cls, state_directory: Path, use_cgroups: bool) -> int | None:

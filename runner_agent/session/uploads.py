@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,7 +65,7 @@ class Uploads:
     enrolment: Enrolment
     state_directory_id: str
     clock: Clock
-    post: Callable[[Event], Awaitable[None]]
+    post: Callable[[Event], None]
     chance: Callable[[], float] = random.random
     renew: bool = False
     turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_ONCE))
@@ -202,7 +202,7 @@ class _Conversation:
         now_ns = self._uploads.clock.boottime_ns()
         if now_ns - self._told_ns >= TELL_EVERY_NS:
             self._told_ns = now_ns
-            await self._uploads.post(UploadMoved(key=self._key))
+            self._uploads.post(UploadMoved(key=self._key))
 
     async def _ask(self, request: wire.UploadArtifactRequest) -> wire.UploadArtifactResponse:
         async with asyncio.timeout(ANSWER_S):

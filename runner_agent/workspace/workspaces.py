@@ -41,9 +41,12 @@ class Workspaces:
 
         Raises OSError.
         """
-        self.remove(name)
         place = self.place(name)
-        os.mkdir(self.root / name, 0o700)
+        try:
+            os.mkdir(self.root / name, 0o700)
+        except FileExistsError:
+            self.remove(name)
+            os.mkdir(self.root / name, 0o700)
         os.mkdir(place.work, 0o700)
         if scripts:
             os.mkdir(place.scripts, 0o700)
@@ -58,6 +61,21 @@ class Workspaces:
     def remove(self, name: str) -> None:
         """Remove a workspace; a missing one is fine. Raises NotRemoved."""
         remove_tree(str(self.root / name))
+
+    def remove_empty(self, name: str) -> bool:
+        """Remove a workspace into which nothing was ever put; False if there is something, or it cannot be removed.
+
+        The kernel refuses to remove what is not empty or is mounted upon, so that nothing needs to be looked at.
+        """
+        place = self.root / name
+        for directory in (place / _WORK, place):
+            try:
+                os.rmdir(directory)
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return False
+        return True
 
     def sweep(self, wanted: Collection[str]) -> tuple[str, ...]:
         """Remove every workspace whose attempt is not held any more; names what could not be removed."""

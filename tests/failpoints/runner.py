@@ -10,9 +10,7 @@ import os
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 import asyncio
-import shutil
 import sys
-import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -96,15 +94,15 @@ def _in_start() -> None:
 
 
 def _in_journal() -> None:
-    accept = StateDirectory.accept
+    accept = StateDirectory.accept_all
 
-    def accepted(self: StateDirectory, *arguments: Any) -> Path:
+    def accepted(self: StateDirectory, *arguments: Any) -> Any:
         reach("agent.accept.before_journal")
-        path = accept(self, *arguments)
+        answers = accept(self, *arguments)
         reach("agent.accept.after_journal")
-        return path
+        return answers
 
-    StateDirectory.accept = accepted
+    StateDirectory.accept_all = accepted
 
 
 class _Told:
@@ -139,13 +137,16 @@ def _in_session() -> None:
 
 
 def _in_links() -> None:
-    start, stop, event_of = shim_link.ForkServer.start, shim_link.ShimLink.stop, execution.event_of
+    begin, stop, event_of = shim_link.ForkServer.begin, shim_link.ShimLink.stop, execution.event_of
 
-    async def started(self: Any, *arguments: Any) -> Any:
+    def begun(self: Any, directory: Any, start: Any, done: Any) -> None:
+        def told(answer: Any) -> None:
+            if isinstance(answer, shim_link.ShimLink):
+                reach("agent.fork.after_order")
+            done(answer)
+
         reach("agent.fork.before_order")
-        link = await start(self, *arguments)
-        reach("agent.fork.after_order")
-        return link
+        begin(self, directory, start, told)
 
     async def stopped(self: Any, *arguments: Any) -> None:
         reach("agent.stop.before_pass_on")
@@ -156,34 +157,38 @@ def _in_links() -> None:
         reach(f"agent.{HEARD.get(type(event).__name__, 'event')}.heard")
         return event_of(key, event, notes)
 
-    shim_link.ForkServer.start = started
+    shim_link.ForkServer.begin = begun
     shim_link.ShimLink.stop = stopped
     execution.event_of = heard
 
 
 def _in_release() -> None:
-    release, forget = StateDirectory.release, execution.Execution._forget
+    release, forget, remove = StateDirectory.release, execution.Execution._forget, run_directory.remove_gone
 
     def released(self: StateDirectory, *arguments: Any) -> None:
         reach("agent.release.before_run_directory")
         release(self, *arguments)
         reach("agent.release.done")
 
-    async def forgotten(self: Any) -> None:
+    def forgotten(self: Any) -> None:
         reach("agent.release.before_workspace")
-        await forget(self)
+        forget(self)
 
-    def rmtree(path: Path, **options: Any) -> None:
-        if path.name.startswith(run_directory._GONE) and path.exists():
-            reach("agent.release.renamed")
-            for entry in sorted(path.iterdir())[::2]:
-                entry.unlink()
-            reach("agent.release.half_deleted")
-        shutil.rmtree(path, **options)
+    def removed(path: Path, names: Sequence[str]) -> None:
+        reach("agent.release.renamed")
+        remove_half(path, names)
+        reach("agent.release.half_deleted")
+        remove(path, names)
 
     StateDirectory.release = released
     execution.Execution._forget = forgotten
-    run_directory.shutil = types.SimpleNamespace(rmtree=rmtree)
+    run_directory.remove_gone = removed
+
+
+def remove_half(path: Path, names: Sequence[str]) -> None:
+    """Every second file of a directory that is on its way out."""
+    for name in sorted(names)[::2]:
+        (path / name).unlink(missing_ok=True)
 
 
 def _in_fork_server() -> None:

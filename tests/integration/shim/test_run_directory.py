@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner_agent.execution.run_directory import Standing, StateDirectory, StillLive
+from runner_agent.execution.run_directory import Acceptance, Standing, StateDirectory, StillLive
 from runner_agent.shim import files
 from runner_agent.shim.messages import Outcome
 
@@ -40,10 +40,62 @@ def test_an_acceptance_is_listed_untouched_however_often_one_looks(state: StateD
     assert not (path / "tombstone").exists()
 
 
-def test_an_acceptance_that_was_never_finished_is_none(state: StateDirectory) -> None:
+def test_an_acceptance_that_an_earlier_version_never_finished_is_none(state: StateDirectory) -> None:
     (state.runs / "run.1").mkdir()
+    (state.runs / "run.1" / "accept.tmp").write_bytes(b"{")
     assert state.scan() == ()
     assert not (state.runs / "run.1").exists()
+
+
+def test_an_unusual_acceptance_has_its_name_only_when_it_is_whole(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    with monkeypatch.context() as full:
+        full.setattr("runner_agent.execution.run_directory.files.write_once", fail)
+        with pytest.raises(OSError, match="no room"):
+            state.accept("run", 1, {"slots": 2})
+    assert state.scan() == ()
+    state.accept("run", 1, {"slots": 2})
+    assert [entry.details for entry in state.scan()] == [{"slots": 2}]
+
+
+@pytest.mark.parametrize("names", [(), ("lock",), ("agent",), ("lock", "agent.tmp", "exit.tmp", "spec.tmp")])
+def test_the_directory_alone_is_the_acceptance(state: StateDirectory, names: tuple[str, ...]) -> None:
+    path = state.accept("run", 1, {"slots": 1})
+    assert not (path / "accept").exists()
+    for name in names:
+        (path / name).write_bytes(b"")
+    (entry,) = state.scan()
+    assert (entry.standing, entry.details) == (Standing.ACCEPTED, {})
+
+
+def test_a_tombstone_beside_nothing_else_ends_it(state: StateDirectory) -> None:
+    path = state.accept("run", 1, {"slots": 1})
+    files.write_once(str(path), "tombstone", b"{}")
+    (entry,) = state.scan()
+    assert entry.record is not None
+    assert (entry.standing, entry.record.outcome) == (Standing.EXITED, Outcome.NOT_STARTED)
+
+
+def test_many_acceptances_cost_one_sync(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    many = [Acceptance(run_id="run", epoch=epoch, details={"slots": 1}) for epoch in range(1, 9)]
+    assert state.accept_all(many) == [None] * 8
+    assert len(synced) == 1
+    assert len(state.scan()) == 8
+
+
+def test_an_acceptance_that_is_not_synced_was_not_made(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "gone")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="gone"):
+        state.accept("run", 1, {"slots": 1})
 
 
 def test_a_prepared_attempt_without_identity_was_not_started_and_never_will_be(state: StateDirectory) -> None:
@@ -152,7 +204,7 @@ def test_no_flipped_bit_stops_the_agent(
     tmp_path_factory: pytest.TempPathFactory, name: str, where: int, bit: int
 ) -> None:
     state = StateDirectory.open(tmp_path_factory.mktemp("flip") / "state")
-    path = state.accept("run", 1, {"slots": 1})
+    path = state.accept("run", 1, {"slots": 3})
     whole = {
         "spec": {"version": 1}, "stop": {"reason": "USER_CANCEL", "at_ns": 1},
         "identity": {
