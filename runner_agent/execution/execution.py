@@ -324,8 +324,9 @@ class Execution(Actor):
         if self._upload is not None:
             self._upload.cancel()
         until_ns = None if self._report is None else self._report.workspace_kept_until_ns
-        if until_ns is None and not journal.is_held(self.directory):
-            self._remove(workspace=True)
+        if until_ns is None:
+            leftover = Leftover(run_id=self.key.run_id, epoch=self.key.lease_epoch, workspace=True, patience_s=0.0)
+            self._room.removal.put(leftover, self._removed_at_once)
         else:
             self._spawn(self._remove_slowly(until_ns), "forget")
 
@@ -339,16 +340,17 @@ class Execution(Actor):
             # A shim holds its lock for a moment after its last event; no thread should wait for that.
             await asyncio.sleep(pause_s)
             pause_s *= 2
-        self._remove(workspace=False)
-
-    def _remove(self, *, workspace: bool) -> None:
-        leftover = Leftover(run_id=self.key.run_id, epoch=self.key.lease_epoch, workspace=workspace)
+        leftover = Leftover(run_id=self.key.run_id, epoch=self.key.lease_epoch, workspace=False)
         self._room.removal.put(leftover, self._removed)
 
-    def _removed(self, error: Removed) -> None:
-        if isinstance(error, WorkspaceHasFiles):
+    def _removed_at_once(self, error: Removed) -> None:
+        """Most are; but there may be files in the workspace, and the shim may not have left yet."""
+        if isinstance(error, WorkspaceHasFiles | StillLive):
             self._spawn(self._remove_slowly(None), "forget")
-            return
+        else:
+            self._removed(error)
+
+    def _removed(self, error: Removed) -> None:
         if error is not None:
             self._log.warning("not_removed", error=str(error))
         self._over(self.key)

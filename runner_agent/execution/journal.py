@@ -54,7 +54,11 @@ def notes_on(assignment: Assignment, boot_id: str) -> Notes:
 
 
 def write_notes(directory: Path, notes: Notes) -> None:
-    """Keep them. After a power cut they are not needed, so nothing is synced. Raises OSError."""
+    """Keep them. Raises OSError.
+
+    After a power cut they are not needed, so nothing is synced. Nothing was forked before they are written: who dies
+    while writing leaves an attempt that is only accepted, whose Assignment comes again, so that half a file harms none.
+    """
     body: JsonObject = {
         "version": _VERSION,
         "lost_after_s": notes.lost_after_s,
@@ -68,7 +72,12 @@ def write_notes(directory: Path, notes: Notes) -> None:
         "workspace_removal": notes.workspace_removal.value,
         "workspace_keep_s": notes.workspace_keep_s,
     }
-    files.write_once(str(directory), _NOTES, files.encode_json(body), sync=False)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    descriptor = os.open(directory / _NOTES, flags, 0o600)
+    try:
+        os.write(descriptor, files.encode_json(body))
+    finally:
+        os.close(descriptor)
 
 
 def read_notes(directory: Path) -> Notes:

@@ -11,13 +11,16 @@ LogOutput = OpenLog | LogGrew | AckLog | HeardLog | RewindLog | CloseLog | SetLo
 
 
 def move_log(outbox: Outbox, output: LogOutput, now_boot_ns: int) -> None:
-    """Apply it, and let the writer look again."""
+    """Apply it, and let the writer look again if that may have given it something to do."""
     flow = outbox.flow
+    on_the_way = flow.on_the_way()
     match output:
         case SetLogLimits():
             flow.set_limits(window_bytes=output.window_bytes, max_chunk_bytes=output.max_chunk_bytes)
         case OpenLog():
             flow.open(output.key, offset=output.offset, spooled=output.spooled_offset)
+            if output.spooled_offset <= output.offset and flow.on_the_way() == on_the_way:
+                return  # there is nothing to send: most logs are opened before their first byte
         case LogGrew():
             flow.grew(output.key, output.spooled_offset)
         case AckLog():
@@ -28,6 +31,8 @@ def move_log(outbox: Outbox, output: LogOutput, now_boot_ns: int) -> None:
             flow.rewind(output.key, output.expected_offset)
         case CloseLog():
             flow.close(output.key)
+            if flow.on_the_way() == on_the_way:
+                return  # nobody's turn comes by that
         case _:
             assert_never(output)
     outbox.wake()

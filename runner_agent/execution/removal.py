@@ -11,11 +11,15 @@ from runner_agent.workspace.workspaces import Workspaces
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftover:
-    """An attempt that is to be forgotten. `workspace`: with its workspace, which may have gone before."""
+    """An attempt that is to be forgotten. `workspace`: with its workspace, which may have gone before.
+
+    `patience_s`: for how long the thread may wait for the shim to let go; None: as long as the state directory does.
+    """
 
     run_id: str
     epoch: int
     workspace: bool
+    patience_s: float | None = None
 
 
 class WorkspaceHasFiles(OSError):
@@ -41,7 +45,7 @@ class Removal:
         if leftover.workspace and not self.workspaces.remove_empty(name):
             return WorkspaceHasFiles(name)
         try:
-            self.state.release(leftover.run_id, leftover.epoch)
+            self.state.release(leftover.run_id, leftover.epoch, patience_s=leftover.patience_s)
         except (OSError, StillLive) as error:
             return error
         return None

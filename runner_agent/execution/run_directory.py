@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner_agent.execution import state_copy
-from runner_agent.shim import aftermath, attempt_files, cgroups, files
+from runner_agent.shim import aftermath, attempt_files, cgroups, files, protocol
 from runner_agent.shim.aftermath import Standing
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.codec import BadMessage, JsonObject
@@ -153,8 +153,8 @@ class StateDirectory:
                 os.mkdir(path, 0o700)
             elif not path.exists():
                 self._write_unusual(acceptance, path)
-        except FileExistsError:
-            return None
+        except FileExistsError as error:
+            return None if path.is_dir() else error
         except OSError as error:
             return error
         return None
@@ -211,19 +211,22 @@ class StateDirectory:
                 return entry
             time.sleep(0.01)
 
-    def release(self, run_id: str, epoch: int) -> None:
-        """Forget an attempt: remove its run directory. Nothing happens if there is none. Raises StillLive, OSError."""
+    def release(self, run_id: str, epoch: int, *, patience_s: float | None = None) -> None:
+        """Forget an attempt: remove its run directory. Nothing happens if there is none. Raises StillLive, OSError.
+
+        `patience_s`: how long to wait for a shim to let go of it; by default RELEASE_WAIT_S.
+        """
         path = self.path_of(run_id, epoch)
         try:
             names = os.listdir(path)
         except FileNotFoundError:
             return
         if "lock" in names:
-            self._await_unlocked(path)
-        if any(name.startswith("identity") for name in names):
-            for cgroup in _cgroups_of(path):
-                cgroup.remove()
-        attempt_files.remove_sockets(str(self.path), path.name, str(path))
+            self._await_unlocked(path, RELEASE_WAIT_S if patience_s is None else patience_s)
+        for cgroup in _cgroups_of(path, names):
+            cgroup.remove()
+        if protocol.CONTROL_SOCKET in names:
+            attempt_files.remove_sockets(str(self.path), path.name, str(path))
         gone = self.runs / f"{_GONE}{path.name}"
         # Not synced: what a power cut brings back is listed again and released again.
         try:
@@ -235,10 +238,10 @@ class StateDirectory:
             path.rename(gone)
         remove_gone(gone, names)
 
-    def _await_unlocked(self, path: Path) -> None:
-        deadline = time.monotonic() + RELEASE_WAIT_S
+    def _await_unlocked(self, path: Path, patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
         while (lock := files.try_lock(str(path / "lock"))) is None:
-            if time.monotonic() > deadline:
+            if time.monotonic() >= deadline:
                 raise StillLive(f"{path.name} is still held by its shim")
             time.sleep(0.01)
         os.close(lock)
@@ -352,9 +355,16 @@ def _name_or_nothing(name: str) -> tuple[str, int]:
         return "", 0
 
 
-def _cgroups_of(path: Path) -> list[Cgroup]:
-    try:
-        named = {found.cgroup for found in aftermath.read_identities(str(path))}
-    except (OSError, BadMessage):
-        return []
-    return [cgroup for name in named if (cgroup := cgroups.at(name)) is not None]
+def _cgroups_of(path: Path, names: Sequence[str]) -> list[Cgroup]:
+    """The cgroups that its identities name, as far as they can be read and are there."""
+    found = set()
+    for name in names:
+        if name.partition(".")[0] != "identity":
+            continue
+        try:
+            identity = files.read_json(str(path), name)
+        except (OSError, BadMessage):
+            continue
+        if identity is not None and isinstance(cgroup := identity.get("cgroup"), str):
+            found.add(cgroup)
+    return [cgroup for name in found if (cgroup := cgroups.at(name)) is not None]

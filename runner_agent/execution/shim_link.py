@@ -167,7 +167,10 @@ class ShimLink:
 
 
 class _Start:
-    """The conversation in which an attempt is handed to a shim: fork, ready, start, accepted."""
+    """The conversation in which an attempt is handed to a shim: fork and start, answered by ready and accepted.
+
+    A shim says that it is ready before it reads the start: if the line ends without that word, nobody has it.
+    """
 
     def __init__(
         self, line: Line, run_directory: Path, start: AttemptStart, done: Callable[[ShimLink | Exception], object]
@@ -180,28 +183,21 @@ class _Start:
     def begin(self) -> None:
         try:
             self._line.send("fork", {**protocol.versions(), "run_directory": self._run_directory.name})
-        except ConnectionError as error:
-            self._fail(NothingHandedOver(str(error)))
-        else:
-            self._line.listen(self._hear, self._ended)
+            self._line.send("start", {"start": codec.to_json(self._start)})
+        except ConnectionError:
+            pass  # if it has said why, that can still be read
+        self._line.listen(self._hear, self._ended)
 
     def _hear(self, frame: codec.JsonObject) -> None:
         match frame["type"]:
             case "ready" if self._pid is None:
                 self._pid = _number(frame, "pid")
-                self._hand_over()
             case "accepted" if self._pid is not None:
                 self._patience.cancel()
                 self._line.pause()
                 self._done(ShimLink(self._run_directory, self._line, self._pid))
             case _:
                 self._fail(_not_expected(frame, "accepted" if self._pid else "ready"))
-
-    def _hand_over(self) -> None:
-        try:
-            self._line.send("start", {"start": codec.to_json(self._start)})
-        except ConnectionError as error:
-            self._fail(ForkServerGone(str(error)))
 
     def _ended(self, why: codec.BadMessage | None) -> None:
         kind = NothingHandedOver if self._pid is None else ForkServerGone

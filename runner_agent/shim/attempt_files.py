@@ -96,11 +96,11 @@ def short_name(state_directory: str, name: str) -> str:
 
 
 def remove_sockets(state_directory: str, name: str, run_directory: str) -> None:
-    """Remove what a shim has bound, whoever bound it."""
+    """Remove what a shim has bound, whoever bound it. The control socket goes last: without it nothing is left."""
     short = short_name(state_directory, name)
-    remove_socket(f"{run_directory}/{protocol.CONTROL_SOCKET}")
     remove_socket(f"{state_directory}/{SHORT_SOCKETS}/{short}")
     remove_socket(f"{_FALLBACK}{os.geteuid()}-{short}/{short}")
+    remove_socket(f"{run_directory}/{protocol.CONTROL_SOCKET}")
 
 
 def remove_socket(path: str) -> None:

@@ -53,7 +53,7 @@ class ForkServer:
         self._loop = Loop()
         self._shims = Shims(state_directory, oom_score=_oom_score(), use_cgroups=use_cgroups)
         self._orphans = Orphans(self._shims.names, use_cgroups=use_cgroups)
-        self._young: dict[int, tuple[socket.socket, protocol.FrameBuffer]] = {}
+        self._young: dict[int, socket.socket] = {}
         self._retiring = False
         self._child_ended = True
         self._useless_since_s: float | None = None
@@ -112,22 +112,21 @@ class ForkServer:
             return
         connection.setblocking(False)
         descriptor = connection.fileno()
-        self._young[descriptor] = (connection, protocol.FrameBuffer())
+        self._young[descriptor] = connection
         self._loop.watch(descriptor, READ, lambda: self._read(descriptor))
 
     def _read(self, descriptor: int) -> None:
-        connection, frames = self._young[descriptor]
+        connection = self._young[descriptor]
         try:
-            data = connection.recv(64 << 10)
-            frames.feed(data)
-            frame = frames.next_frame() if data else None
+            # No more than that: a start follows, whose secrets are for the shim alone.
+            frame = protocol.receive_frame(connection, protocol.REQUEST_BYTES)
             if frame is not None:
                 self._serve(connection, frame)
         except BlockingIOError:
             return
         except (OSError, BadMessage):
-            data = b""
-        if not data and descriptor in self._young:
+            frame = None
+        if frame is None and descriptor in self._young:
             self._forget(descriptor)
             connection.close()
 

@@ -3,10 +3,13 @@
 Conversation of an agent with the fork server, and then, on the same connection, with the shim that was forked for it
 (so that no secret ever passes through the fork server):
 
-    agent:       fork {version, oldest, run_directory}         fork server:  refused {message} | nothing
+    agent:       fork {version, oldest, run_directory}, start {start}      fork server:  refused {message} | nothing
     shim:        ready {version, pid} | refused {message}
-    agent:       start {start}                         shim:         accepted {} | refused {message}
+    shim:        accepted {} | refused {message}
     then events, and from the agent: stop, renew, add_mask.
+
+The agent waits for nothing before it sends the start. The fork server takes not a byte more than its own frame off the
+connection: what follows it is for the shim.
 
 A later agent connects to the shim's own socket: attach {version, oldest, run_id, epoch} -> attached {version, pid,
 offset} | refused {code, message}, then every event from the first on is told again. Version N speaks N-1; a shim of an
@@ -26,6 +29,7 @@ PROTOCOL_VERSION = 1
 OLDEST_VERSION = 1
 MAX_FRAME_BYTES = 48 << 20
 SMALL_FRAME_BYTES = 512 << 10
+REQUEST_BYTES = 16 << 10  # to the fork server
 CONTROL_SOCKET = "control"
 FORK_SERVER_SOCKET = "fork"
 ALREADY_ACTIVE = 17  # exit status of a fork server that finds its place taken
@@ -77,6 +81,23 @@ class FrameBuffer:
         payload = bytes(self._held[_LENGTH.size : end])
         del self._held[:end]
         return decode_payload(payload)
+
+
+def receive_frame(connection: socket.socket, limit_bytes: int) -> JsonObject | None:
+    """Exactly one frame, and nothing of what follows it; None at the end.
+
+    Raises BadMessage also for a part of a frame (small ones are sent whole), OSError, BlockingIOError.
+    """
+    head = connection.recv(_LENGTH.size, socket.MSG_PEEK)
+    if not head:
+        return None
+    if len(head) < _LENGTH.size or frame_length(head) > limit_bytes:
+        raise BadMessage("not the length of a small frame")
+    end = _LENGTH.size + frame_length(head)
+    frame = connection.recv(end)
+    if len(frame) < end:
+        raise BadMessage("only a part of a frame")
+    return decode_payload(frame[_LENGTH.size :])
 
 
 def frame_length(head: bytes) -> int:

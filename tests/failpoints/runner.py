@@ -165,9 +165,9 @@ def _in_links() -> None:
 def _in_release() -> None:
     release, forget, remove = StateDirectory.release, execution.Execution._forget, run_directory.remove_gone
 
-    def released(self: StateDirectory, *arguments: Any) -> None:
+    def released(self: StateDirectory, *arguments: Any, **options: Any) -> None:
         reach("agent.release.before_run_directory")
-        release(self, *arguments)
+        release(self, *arguments, **options)
         reach("agent.release.done")
 
     def forgotten(self: Any) -> None:

@@ -62,7 +62,7 @@ def test_an_unusual_acceptance_has_its_name_only_when_it_is_whole(
     assert [entry.details for entry in state.scan()] == [{"slots": 2}]
 
 
-@pytest.mark.parametrize("names", [(), ("lock",), ("agent",), ("lock", "agent.tmp", "exit.tmp", "spec.tmp")])
+@pytest.mark.parametrize("names", [(), ("lock",), ("agent",), ("lock", "agent.tmp", "identity.tmp")])
 def test_the_directory_alone_is_the_acceptance(state: StateDirectory, names: tuple[str, ...]) -> None:
     path = state.accept("run", 1, {"slots": 1})
     assert not (path / "accept").exists()
