@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -13,27 +12,36 @@ R = TypeVar("R")
 
 
 class Batches(Generic[T, R]):
-    """`work` gets all items that came while it was busy, and answers each in order. It must not raise."""
+    """`work` gets all items that came while it was busy, and answers each in order. It must not raise.
+
+    How many may wait is bounded by who puts: each attempt has one thing done at a time.
+    """
 
     def __init__(self, name: str, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._name = name
         self._work = work
-        self._lock = threading.Lock()
-        self._busy = False
+        self._changed = threading.Condition()
         self._waiting: list[tuple[T, Callable[[R], None]]] = []
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def put(self, item: T, done: Callable[[R], None]) -> None:
-        """Have it done; `done` is called with its answer in the event loop. Call it there."""
-        with self._lock:
-            self._waiting.append((item, done))
-            if self._busy:
+        """Have it done; `done` is called with its answer in the event loop. Call it there. Closed: nothing happens."""
+        with self._changed:
+            if self._closed:
                 return
-            self._busy = True
-        self._pool.submit(self._run, asyncio.get_running_loop())
+            self._waiting.append((item, done))
+            self._changed.notify()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, args=(asyncio.get_running_loop(),), name=self._name)
+            self._thread.start()
 
     def close(self) -> None:
         """Begin nothing more; what is under way ends by itself, and nobody is told."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._changed.notify()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while batch := self._take():
@@ -44,9 +52,11 @@ class Batches(Generic[T, R]):
                 return  # the loop is closed: nobody waits any more
 
     def _take(self) -> list[tuple[T, Callable[[R], None]]]:
-        with self._lock:
+        """All that waits, as soon as something does; nothing once it is closed."""
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
             batch, self._waiting = self._waiting, []
-            self._busy = bool(batch)
             return batch
 
 

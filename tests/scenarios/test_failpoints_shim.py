@@ -23,7 +23,8 @@ def test_what_dies_before_anything_was_executed_costs_the_run_nothing(scene: Sce
     for point in points:
         scene.points.wait(point)
     tries = sum(len(scene.expect_succeeded(told).attempts) for told in several)
-    assert tries >= len(several) + len(points)
+    # A dead shim is a try, a dead fork server is none: another one is asked at once.
+    assert tries >= len(several) + len(BEFORE_IDENTITY)
 
 
 @pytest.mark.parametrize("point", UNDER_WAY)
