@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from runner_agent.shim import files
 from tests.waiting import wait_for
 
 AGENT = (sys.executable, "-m", "runner_agent")
@@ -104,8 +105,8 @@ def processes_of(state_dir: Path) -> set[int]:
 def fork_server_of(state_dir: Path) -> int:
     """The pid of its fork server: the only one of its processes whose parent is not one of them."""
     below = processes_of(state_dir)
-    parents = {pid: int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in below}
-    (pid,) = (pid for pid, parent in parents.items() if parent not in below)
+    stats = {pid: files.process_stat(pid) for pid in below}  # None: it has ended meanwhile
+    (pid,) = (pid for pid, stat in stats.items() if stat is not None and stat.parent not in below)
     return pid
 
 
