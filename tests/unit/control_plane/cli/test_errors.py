@@ -71,7 +71,8 @@ def test_each_refused_field_has_a_line_of_its_own() -> None:
         ("run exec -- true", "CreateRun", "spec.loss.lost_after", "spec.loss.lost_after (--lost-after)"),
         ("run exec -- true", "CreateRun", "options.title", "options.title (--title)"),
         ("run exec -- true", "CreateRun", "options.trigger_metadata", "options.trigger_metadata (--meta)"),
-        ("run exec -- true", "CreateRun", "options.links[0].url", "options.links[0].url"),
+        ("run exec -- true", "CreateRun", "options.links[0].url", "options.links[0].url (--link)"),
+        ("run exec -- true", "CreateRun", "options.sensitive_variables[0]", "options.sensitive_variables[0]"),
         (
             "task create build -- true",
             "CreateTask",
