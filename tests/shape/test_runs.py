@@ -21,7 +21,7 @@ TRANSACTIONS = 5
 SYNCS = {"server": 0, "agent": 1, "host": 4}
 SAID = {"agent": {"offer_reply", "attempt_started", "attempt_exited"}, "server": {"offer", "assignment", "release"}}
 # Statements of the calls and of the session, the writes with the reads.
-STATEMENTS = {"CreateRun": 5, "Session": 16}
+STATEMENTS = {"CreateRun": 5, "Session": 13}
 # By time and not by run.
 PERIODIC = ("heartbeat", "heartbeat_ack")
 
