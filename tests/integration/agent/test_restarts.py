@@ -194,7 +194,9 @@ async def test_a_dead_fork_server_is_replaced_and_what_runs_goes_on(
     await start_agent("--slots", "2")
     attempt = await plane.offer(command("sh", "-c", WAITING))
     await plane.until(lambda: attempt.log, "its first line")
-    os.kill(fork_server_of(state_dir), signal.SIGKILL)
+    guard = fork_server_of(state_dir)
+    os.kill(guard, signal.SIGKILL)
+    wait_for(lambda: guard not in processes_of(state_dir), what="the fork server's death")
     another = await plane.offer(command("echo", "under a new one"))
     await plane.until(lambda: another.released or another.rejected, "another run's end")
     assert bytes(another.log) == b"under a new one\n"
