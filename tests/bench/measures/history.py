@@ -149,7 +149,7 @@ def figures() -> tuple[Figure, ...]:
     "stored runs",
     says="the same calls with 1,000, 100,000 and 1,000,000 runs stored; the seldom ones are the oldest",
     figures=figures(),
-    limits=Limits(full=280),
+    limits=Limits(full=330),
 )
 async def stored(round: Round) -> None:
     sizes = round.pick(full=SIZES, quick=(100, 200, 300), tiny=(70, 80, 90))
