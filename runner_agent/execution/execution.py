@@ -335,6 +335,9 @@ class Execution(Actor):
             await self._room.threads.remove(leave, self._room.workspaces, self.directory.name, until_ns)
         except (OSError, NotRemoved) as error:
             self._log.warning("workspace_not_removed", error=str(error))
+        await self._remove_when_left()
+
+    async def _remove_when_left(self) -> None:
         pause_s = FIRST_PAUSE_S / 8
         while pause_s < LONGEST_PAUSE_S and journal.is_held(self.directory):
             # A shim holds its lock for a moment after its last event; no thread should wait for that.
@@ -345,8 +348,10 @@ class Execution(Actor):
 
     def _removed_at_once(self, error: Removed) -> None:
         """Most are; but there may be files in the workspace, and the shim may not have left yet."""
-        if isinstance(error, WorkspaceHasFiles | StillLive):
+        if isinstance(error, WorkspaceHasFiles):
             self._spawn(self._remove_slowly(None), "forget")
+        elif isinstance(error, StillLive):
+            self._spawn(self._remove_when_left(), "forget")
         else:
             self._removed(error)
 
