@@ -35,7 +35,7 @@ FILTERS = {
     "trigger": ("trigger = MANUAL", "trigger = RETRY"),
     "reason": ("reason = EXIT_ZERO", "reason = OOM_KILLED"),
     "template": ("template = none", "template = none"),
-    "two of these": ("tag : usual AND state = FAILED", "tag : seldom AND task = seldom"),
+    "two of these": ("tag : usual AND state = SUCCEEDED", "tag : seldom AND task = seldom"),
     "one of these": ("tag : usual OR task = seldom", "tag : seldom OR state = LOST"),
 }
 Call = Callable[[], Awaitable[object]]
