@@ -31,7 +31,7 @@ from runner_agent.shim.orphans import Orphans
 from runner_agent.shim.peers import refuse
 from runner_agent.shim.protocol import ALREADY_ACTIVE
 from runner_agent.shim.rehearsal import rehearse
-from runner_agent.shim.spares import Shims
+from runner_agent.shim.spares import BUSY_S, Shims
 
 LOCK = "fork.lock"
 LOG = "fork_server.log"
@@ -82,6 +82,8 @@ class ForkServer:
             return 0.01
         if self._wants_spares(time.monotonic()):
             return QUIET_S
+        if self._shims.has_spares_to_dismiss:
+            return BUSY_S
         return 30.0 if self._useless_since_s is None else min(30.0, IDLE_S / 4)
 
     def _wants_spares(self, now_s: float) -> bool:

@@ -40,6 +40,11 @@ class Shims:
         """Whether one has an attempt."""
         return len(self.names) > len(self._spares)
 
+    @property
+    def has_spares_to_dismiss(self) -> bool:
+        """Whether more wait than a quiet time needs."""
+        return len(self._spares) > 1
+
     def wants_spares(self, now_s: float) -> bool:
         """Whether some should be forked ahead: before the last one is taken, several at once.
 

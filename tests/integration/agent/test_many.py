@@ -36,6 +36,7 @@ async def test_a_hundred_runs_leave_no_process_descriptor_or_directory(
     beats = len(plane.heartbeats)
     await plane.until(lambda: plane.nothing_held and len(plane.heartbeats) > beats + 1, "an empty held set")
     assert len(os.listdir(f"/proc/{agent.pid}/fd")) <= before + 2
-    assert len(processes_of(state_dir)) <= idle + 1
+    # Shims that were forked ahead for the burst leave when it is over.
+    await plane.until(lambda: len(processes_of(state_dir)) <= idle + 1, "no more processes than at first")
     assert [path.name for path in (state_dir / "runs").iterdir()] == ["quarantine"]
     assert list((state_dir / "workspaces").iterdir()) == []
