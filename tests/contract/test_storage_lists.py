@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 from sqlalchemy import insert as insert_into
 
 from control_plane.domain.errors import ErrorCode, InvalidArgument, NotFound
+from control_plane.domain.filter_fields import RUN_FIELDS
+from control_plane.domain.filters import parse_filter
 from control_plane.domain.ids import ProjectId, RunId, TaskId
 from control_plane.domain.pages import Page
 from control_plane.domain.run import Run, RunState
@@ -83,6 +86,20 @@ async def test_filters_choose_and_page(database: Database, things: Things, size:
     ]
     for wanted, chosen in checks:
         assert await all_ids(database, wanted, size) == [run.id for run in reversed(runs) if chosen(run)]
+
+
+async def test_a_time_at_the_calendars_end_is_a_bound_like_any_other(database: Database, things: Things) -> None:
+    run = things.run()
+    await insert(database, run)
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    for text, found in [
+        (f'created_at < "{last.isoformat()}"', [run.id]),
+        (f'created_at >= "{last.isoformat()}"', []),
+        (f'created_at > "{first.isoformat()}"', [run.id]),
+        (f'created_at = "{first.isoformat()}"', []),
+    ]:
+        assert await all_ids(database, RunFilter(matching=parse_filter(text, RUN_FIELDS)), 5) == found
+    assert await all_ids(database, RunFilter(created_after=first), 5) == [run.id]
 
 
 async def test_a_page_token_belongs_to_its_filter(database: Database, things: Things) -> None:

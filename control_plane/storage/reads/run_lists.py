@@ -33,6 +33,7 @@ COUNTED: Final = 200
 # An id tells when it was made, nearly: that of a run made while the clock was behind the ids, by so much at most.
 SLACK_BEFORE: Final = timedelta(minutes=1)
 SLACK_AFTER: Final = timedelta(days=1)
+_MILLISECOND: Final = timedelta(milliseconds=1)
 
 Condition = ColumnElement[bool]
 
@@ -147,20 +148,20 @@ def _asked(project_id: ProjectId, wanted: RunFilter, key: ColumnElement[str]) ->
 
 def _bounds(wanted: RunFilter, key: ColumnElement[str]) -> list[Condition]:
     """Where the ids must lie, by the times that are asked for."""
-    found = [] if wanted.created_after is None else [key >= _id_at(wanted.created_after - SLACK_BEFORE)]
+    found = [] if wanted.created_after is None else [key >= _id_at(wanted.created_after, -SLACK_BEFORE)]
     for part in _parts(wanted.matching):
         if not isinstance(part, Comparison) or not isinstance(part.value, datetime):
             continue
         if part.operator in (Operator.GREATER, Operator.AT_LEAST, Operator.EQUAL):
-            found.append(key >= _id_at(part.value - SLACK_BEFORE))
+            found.append(key >= _id_at(part.value, -SLACK_BEFORE))
         if part.operator in (Operator.LESS, Operator.AT_MOST, Operator.EQUAL):
-            found.append(key < _id_at(part.value + SLACK_AFTER))
+            found.append(key < _id_at(part.value, SLACK_AFTER))
     return found
 
 
-def _id_at(at: datetime) -> str:
-    """The smallest id (UUIDv7) of its millisecond."""
-    digits = f"{max(0, to_us(at) // 1000):012x}"
+def _id_at(at: datetime, slack: timedelta) -> str:
+    """The smallest id (UUIDv7) of the millisecond so much later, also where no calendar has it."""
+    digits = f"{max(0, to_us(at) // 1000 + slack // _MILLISECOND):012x}"
     return f"{digits[:8]}-{digits[8:]}"
 
 
