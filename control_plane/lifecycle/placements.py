@@ -46,7 +46,8 @@ async def decide(house: House, ready: Container[RunnerId], draining: Container[R
             return Placement(offers=(), waiting={run.run_id: held_back for run in seen.queued}, wake_s=1.0)
         turns = house.turns.known()
         placement = place(seen.queued, seen.runners, house.refusals, now, now_s, house.timing, seen.taken, turns)
-        free = sum(view.free for view in seen.runners if view.connected and not view.draining)
+        # One that holds more than it has slots, since it came back with fewer, takes nothing from the others' count.
+        free = sum(max(0, view.free) for view in seen.runners if view.connected and not view.draining)
         if not seen.more or free <= len(placement.offers):
             break
     house.turns.cursor = seen.cursor
