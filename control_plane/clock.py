@@ -4,9 +4,14 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
+
+# Ids go on from the last one when the wall clock is set back, but not for longer than this: lists look for what was
+# made before some time among the ids of a day more.
+MOST_AHEAD_MS: Final = 12 * 3_600_000
 
 
 class Clock(Protocol):
@@ -19,7 +24,7 @@ class Clock(Protocol):
         ...
 
     def new_id(self) -> str:
-        """A UUIDv7; later calls in one process sort behind earlier ones."""
+        """A UUIDv7; later calls in one process sort behind earlier ones, unless the clock was set back by half a day."""
         ...
 
     def token_bytes(self, size: int) -> bytes:
@@ -44,7 +49,8 @@ def uuid7(unix_ms: int, sequence: int, random_bits: int) -> str:
 class SystemClock:
     """The machine's own clocks. Safe to use from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall_ns: Callable[[], int] = time.time_ns) -> None:
+        self._wall_ns = wall_ns
         self._lock = threading.Lock()
         self._last_ms = 0
         self._sequence = 0
@@ -57,8 +63,8 @@ class SystemClock:
 
     def new_id(self) -> str:
         with self._lock:
-            unix_ms = time.time_ns() // 1_000_000
-            if unix_ms > self._last_ms:
+            unix_ms = self._wall_ns() // 1_000_000
+            if unix_ms > self._last_ms or unix_ms < self._last_ms - MOST_AHEAD_MS:
                 self._last_ms, self._sequence = unix_ms, 0
             else:  # the same millisecond, or the wall clock was set back: go on from the last one
                 self._sequence += 1

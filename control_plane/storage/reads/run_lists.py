@@ -30,7 +30,7 @@ from control_plane.storage.tables.runs import A_LABEL, ANY_ATTEMPT, ODD_REASON, 
 _RUNS: Final = select(*RUN.columns)
 # Of several indexes that would do, the one with the fewest entries is walked; they are counted so far.
 COUNTED: Final = 200
-# An id tells when it was made, nearly: that of a run made while the clock was behind the ids, by so much at most.
+# An id tells when it was made, nearly: after a clock was set back ids run ahead of it, but never by a day.
 SLACK_BEFORE: Final = timedelta(minutes=1)
 SLACK_AFTER: Final = timedelta(days=1)
 _MILLISECOND: Final = timedelta(milliseconds=1)

@@ -21,6 +21,21 @@ def test_uuid7_holds_its_milliseconds() -> None:
     assert uuid7(0x017F22E279B0, 0xCC3, 0x18C4DC0C0C07398F) == "017f22e2-79b0-7cc3-98c4-dc0c0c07398f"
 
 
+def test_ids_never_run_ahead_of_the_clock_by_more_than_half_a_day() -> None:
+    """A clock that was wrong for a while must not hide from lists what is made after it."""
+    day_ns, hours_ns = 86_400 * 10**9, 3_600 * 10**9
+    instants = [day_ns * 9, day_ns * 9 - hours_ns * 11, day_ns * 2, day_ns * 2 + hours_ns]
+    clock = SystemClock(wall_ns=iter(instants).__next__)
+    wrong, after_a_step, corrected, later = [clock.new_id() for _ in instants]
+    assert after_a_step > wrong
+    assert _unix_ms(corrected) == instants[2] // 1_000_000
+    assert corrected < later < wrong
+
+
+def _unix_ms(made: str) -> int:
+    return UUID(made).int >> 80
+
+
 def test_the_system_clock_is_aware_and_never_goes_back() -> None:
     clock = SystemClock()
     assert clock.now().tzinfo is UTC
