@@ -24,7 +24,7 @@ class Clock(Protocol):
         ...
 
     def new_id(self) -> str:
-        """A UUIDv7; later calls in one process sort behind earlier ones, unless the clock was set back by half a day."""
+        """A UUIDv7; later calls of one process sort behind earlier ones, unless the clock is set back by half a day."""
         ...
 
     def token_bytes(self, size: int) -> bytes:
