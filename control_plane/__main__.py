@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _restored(settings: Settings, above: int) -> int:
-    from control_plane.app import CannotStart, restored
+    from control_plane.app import restored
+    from control_plane.rooms import CannotStart
 
     try:
         raised = asyncio.run(restored(settings, above=above))
@@ -47,7 +48,8 @@ def _restored(settings: Settings, above: int) -> int:
 
 def _serve(settings: Settings) -> int:
     # Late, so that `version` and `check-config` do not wait for it.
-    from control_plane.app import CannotStart, serve
+    from control_plane.app import serve
+    from control_plane.rooms import CannotStart
 
     _take_descriptors()
     sentence = ""

@@ -13,11 +13,11 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
-from control_plane.app import RUNNER_KEY
 from control_plane.auth.credentials import CredentialPress
 from control_plane.clock import SystemClock
 from control_plane.domain.ids import PrincipalId, RunnerId
 from control_plane.domain.runner import Runner
+from control_plane.rooms import RUNNER_KEY
 from control_plane.storage import sqlite, writes
 from tests.bench.processes import Meter, memory_mib
 from tests.bench.registry import Figure, Limits, Round, measurement

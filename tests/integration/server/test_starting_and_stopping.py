@@ -16,7 +16,7 @@ from banksman.v1 import session_pb2 as pb
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from control_plane.app import CannotStart
+from control_plane.rooms import CannotStart
 from tests.fakes.runner import ScriptedRunner, exit_record
 from tests.fakes.server import Server, log_digest
 
