@@ -200,8 +200,9 @@ class ForkServer:
         reaped = False
         for ended in tree.reap():
             reaped = True
-            name = self._shims.ended(ended.pid)
+            name = self._shims.ended(ended.pid, time.monotonic())
             if name is not None and ended.exit_code != 0:
+                _bound_log()
                 self._orphans.left_by(name, ended.pid)
         if reaped or not self._orphans.are_dealt_with:
             self._orphans.tend()
@@ -261,14 +262,20 @@ def _redirect() -> None:
     """Nothing of the starter's is kept open; what goes wrong later is written to a log of bounded size."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     log = os.open(LOG, flags, 0o600)
-    if os.fstat(log).st_size > _MAX_LOG_BYTES:
-        os.ftruncate(log, 0)
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(log, 2)
     os.close(log)
     os.close(null)
+    _bound_log()
+
+
+def _bound_log() -> None:
+    """Begin the log anew when it is long. Looked at whenever a shim has died, which is what is written there."""
+    with contextlib.suppress(OSError):
+        if os.fstat(2).st_size > _MAX_LOG_BYTES:
+            os.ftruncate(2, 0)
 
 
 def _oom_score() -> str:

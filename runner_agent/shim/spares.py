@@ -64,7 +64,11 @@ class Shims:
     def fork_spares(self, now_s: float) -> None:
         """Fork ahead, in a quiet moment. If that fails, it is tried no more for a while; a start will say so."""
         for _ in range(self._wanted(now_s) - len(self._spares)):
-            ours, theirs = socket.socketpair()
+            try:
+                ours, theirs = socket.socketpair()
+            except OSError:  # no descriptors: no reason to leave all shims without their guard
+                self._refused_s = now_s
+                return
             try:
                 self._spares.append((self._fork(theirs, ""), ours))
             except OSError:
@@ -79,11 +83,15 @@ class Shims:
         while len(self._spares) > kept:
             self._spares.popleft()[1].close()
 
-    def ended(self, pid: int) -> str | None:
-        """A child was waited for: the name of its run directory; None if it was no shim."""
+    def ended(self, pid: int, now_s: float) -> str | None:
+        """A child was waited for: the name of its run directory; None if it was no shim.
+
+        What has ended a spare one may end the next one too (one process more than the host allows): it is a refusal.
+        """
         for spare in [spare for spare in self._spares if spare[0] == pid]:
             spare[1].close()
             self._spares.remove(spare)
+            self._refused_s = now_s
         return self.names.pop(pid, None)
 
     def _hand_to_spare(self, connection: socket.socket, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -97,9 +98,25 @@ def test_later_one_is_enough_and_the_others_may_go(shims: Nursery) -> None:
 def test_a_spare_that_dies_is_no_spare_any_more(shims: Nursery) -> None:
     shims.fork_spares(5.0)
     (pid,) = shims.names
-    assert shims.ended(pid) == ""
-    assert shims.ended(pid) is None
-    assert (shims.spares, shims.wants_spares(5.0)) == (0, True)
+    assert shims.ended(pid, 5.0) == ""
+    assert shims.ended(pid, 5.0) is None
+    assert (shims.spares, shims.wants_spares(6.0)) == (0, True)
+
+
+def test_what_has_ended_a_spare_is_not_tried_again_at_once(shims: Nursery) -> None:
+    """Without it a host at its limit of processes is asked some fifty times a second, for ever."""
+    shims.fork_spares(5.0)
+    (pid,) = shims.names
+    shims.ended(pid, 7.0)
+    assert not shims.wants_spares(7.5)
+    assert shims.wants_spares(8.0)
+
+
+def test_the_end_of_one_that_had_an_attempt_is_no_refusal(shims: Nursery) -> None:
+    shims.begin("run.1", 0.0)
+    (pid,) = shims.names
+    assert shims.ended(pid, 5.0) == "run.1"
+    assert shims.wants_spares(5.0)
 
 
 def test_a_spare_that_has_just_died_costs_no_start(shims: Nursery) -> None:
@@ -115,3 +132,14 @@ def test_a_refused_fork_is_not_tried_again_at_once(shims: Nursery) -> None:
     shims.fork_spares(10.0)
     assert not shims.wants_spares(10.5)
     assert shims.wants_spares(11.0)
+
+
+def test_without_descriptors_there_is_no_spare_and_the_guard_lives_on(shims: Nursery) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        shims.fork_spares(10.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert shims.spares == 0
+    assert not shims.wants_spares(10.5)
