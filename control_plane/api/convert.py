@@ -36,21 +36,20 @@ CODING_AGENT = Plan(CodingAgent, spec_pb2.CodingAgent)
 CONCURRENCY = Plan(ConcurrencyLimit, limit_pb2.ConcurrencyLimit)
 ARTIFACT_PATTERN = Plan(ArtifactPattern, spec_pb2.ArtifactPattern)
 WORKSPACE = Plan(WorkspacePolicy, spec_pb2.WorkspacePolicy)
-SPEC = Remembering(
-    RunSpec,
-    spec_pb2.RunSpec,
-    nested={
-        Step: STEP,
-        EnvVar: ENV_VAR,
-        Selector: SELECTOR,
-        RetryPolicy: RETRY,
-        LossPolicy: LOSS,
-        CodingAgent: CODING_AGENT,
-        ConcurrencyLimit: CONCURRENCY,
-        ArtifactPattern: ARTIFACT_PATTERN,
-        WorkspacePolicy: WORKSPACE,
-    },
-)
+_PARTS_OF_SPEC: dict[Any, Plan[Any, Any]] = {
+    Step: STEP,
+    EnvVar: ENV_VAR,
+    Selector: SELECTOR,
+    RetryPolicy: RETRY,
+    LossPolicy: LOSS,
+    CodingAgent: CODING_AGENT,
+    ConcurrencyLimit: CONCURRENCY,
+    ArtifactPattern: ARTIFACT_PATTERN,
+    WorkspacePolicy: WORKSPACE,
+}
+SPEC = Remembering(RunSpec, spec_pb2.RunSpec, nested=_PARTS_OF_SPEC)
+# For specs in which variables were replaced, perhaps secret ones: nothing of them stays in memory.
+SPEC_FOR_ONE = Plan(RunSpec, spec_pb2.RunSpec, nested=_PARTS_OF_SPEC)
 LINK = Plan(Link, run_pb2.Link)
 OVERRIDES = Plan(
     RunOverrides,

@@ -7,7 +7,7 @@ from typing import Any
 from banksman.v1 import session_pb2 as pb
 from google.protobuf.message import Message
 
-from control_plane.api.convert import LOG_GAP, LOG_RECORD, PROGRESS, RESOURCE_USAGE, SPEC, STEP_RESULT
+from control_plane.api.convert import LOG_GAP, LOG_RECORD, PROGRESS, RESOURCE_USAGE, SPEC, SPEC_FOR_ONE, STEP_RESULT
 from control_plane.api.mapping import BadFields, Plan, within
 from control_plane.api.newer_words import replace_newer
 from control_plane.domain import session as words
@@ -41,7 +41,17 @@ HELD = Plan(
 CAPABILITY = Plan(words.Capability, pb.Capability)
 HELLO = Plan(words.Hello, pb.Hello, nested={words.Capability: CAPABILITY, words.HeldAttempt: HELD})
 STOP = Plan(words.Stop, pb.Stop, nested={AttemptKey: KEY})
-ASSIGNMENT = Plan(words.Assignment, pb.Assignment, nested={AttemptKey: KEY, RunSpec: SPEC})
+_ASSIGNMENT_FOR_ONE = Plan(words.Assignment, pb.Assignment, nested={AttemptKey: KEY, RunSpec: SPEC_FOR_ONE})
+
+
+class _Assignments(Plan[words.Assignment, pb.Assignment]):
+    """What comes with secrets may have them in its spec, too: that is not remembered."""
+
+    def encode(self, entity: words.Assignment) -> pb.Assignment:
+        return _ASSIGNMENT_FOR_ONE.encode(entity) if entity.secrets else super().encode(entity)
+
+
+ASSIGNMENT = _Assignments(words.Assignment, pb.Assignment, nested={AttemptKey: KEY, RunSpec: SPEC})
 VERDICT = Plan(
     words.Verdict,
     pb.Verdict,

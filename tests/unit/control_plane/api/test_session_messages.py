@@ -1,12 +1,14 @@
 """Words of the session on their way: no message grows with what a runner holds, and nobody is left out for ever."""
 
+import sys
+
 import pytest
 from banksman.v1 import log_pb2, run_pb2
 from banksman.v1 import session_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 from structlog.testing import capture_logs
 
-from control_plane.api.session_messages import MOST_ASSIGNMENT_BYTES, bounded, from_runner
+from control_plane.api.session_messages import MOST_ASSIGNMENT_BYTES, bounded, from_runner, to_runner
 from control_plane.domain.attempt import StopPhase
 from control_plane.domain.errors import InvalidArgument
 from control_plane.domain.ids import AttemptKey, RunId
@@ -43,6 +45,18 @@ def test_assignments_are_bounded_and_everything_else_is_said():
     verdicts = (start("a", large), keep("b"), start("c", large), start("d", 10), keep("e"))
     assert names(bounded(verdicts)) == "abde"
     assert [names(bounded(verdicts, turn=turn)) for turn in (1, 2, 3)] == ["bcde", "abde", "abde"]
+
+
+@pytest.mark.parametrize(("secrets", "kept"), [({}, 1), ({"TOKEN": b"hidden"}, 0)])
+def test_a_spec_that_may_hold_a_secret_stays_nowhere(secrets: dict[str, bytes], kept: int) -> None:
+    step = Step(kind=StepKind.MAIN, command=Command(argv=("true",), stdin=b"hidden"))
+    spec = RunSpec(steps=(step,))
+    key = AttemptKey(run_id=RunId("a"), lease_epoch=1)
+    references = sys.getrefcount(spec)
+    told = Assignment(key=key, spec=spec, secrets=secrets, lost_after_s=None)
+    assert to_runner(told).assignment.spec.steps[0].command.stdin == b"hidden"
+    del told
+    assert sys.getrefcount(spec) == references + kept
 
 
 def test_one_that_is_too_large_alone_is_said_alone():
