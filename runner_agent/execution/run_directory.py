@@ -45,6 +45,8 @@ _UNFINISHED = frozenset({_UNFINISHED_MARK, "lock", _MESSAGE})
 _NAMES = frozenset(
     {"accept", "agent", "spec", "identity", "stop", "exit", "tombstone", "swept", "lock", "spool", "control"}
 )
+# Only a shim leaves these.
+_MARKS = frozenset({"spec", *attempt_files.MARKS_OF_USE})
 # What most attempts are accepted with: what an entry without an acceptance of its own is taken for.
 _USUAL: tuple[JsonObject, ...] = ({}, {"slots": 1})
 
@@ -182,6 +184,10 @@ class StateDirectory:
                 shutil.rmtree(path, ignore_errors=True)
             elif path.name != _QUARANTINE:
                 paths.append(path)
+        # What an agent that was killed has made and not synced is told of from now on: it should last first. A disk
+        # that refuses must not keep us from what lives.
+        with contextlib.suppress(OSError):
+            os.fsync(self._runs_descriptor)
         # One that was just moved aside is listed below.
         entries = [entry for path, entry in self._scan_all(paths) if entry is not None and entry.path == path]
         return (*entries, *self._quarantined())
@@ -232,7 +238,7 @@ class StateDirectory:
         try:
             path.rename(gone)
         except OSError as error:
-            if error.errno != errno.ENOTEMPTY:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):  # XFS says the latter
                 raise
             remove_gone(gone, os.listdir(gone))
             path.rename(gone)
@@ -317,7 +323,8 @@ def _was_never_finished(path: Path) -> bool:
     """
     names = os.listdir(path)
     strange = sorted(name for name in names if not _is_ours(name))
-    if strange:
+    # A stray file beside a shim's own marks must not hide how the attempt ended.
+    if strange and not _MARKS.intersection(names):
         raise BadMessage(f"it is no run directory: it has no acceptance, but {strange[0]!r}")
     return _UNFINISHED_MARK in names and set(names) <= _UNFINISHED
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner_agent.execution.run_directory import Acceptance, Standing, StateDirectory, StillLive
-from runner_agent.shim import files
+from runner_agent.shim import attempt_files, files
 from runner_agent.shim.messages import Outcome
+from runner_agent.shim.remains import never_executed
 
 
 @pytest.fixture
@@ -89,6 +90,16 @@ def test_many_acceptances_cost_one_sync(state: StateDirectory, monkeypatch: pyte
     assert len(state.scan()) == 8
 
 
+def test_what_a_killed_agent_has_not_synced_lasts_before_it_is_told_of(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state.path_of("run", 1).mkdir()
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.readlink(f"/proc/self/fd/{descriptor}")))
+    (entry,) = state.scan()
+    assert (entry.standing, synced) == (Standing.ACCEPTED, [str(state.runs)])
+
+
 def test_an_acceptance_that_is_not_synced_was_not_made(state: StateDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: int) -> None:
         raise OSError(errno.EIO, "gone")
@@ -152,6 +163,16 @@ def test_what_somebody_else_has_put_there_is_never_removed(state: StateDirectory
     (entry,) = state.scan()
     assert (entry.standing, (entry.path / "precious").read_text()) == (Standing.QUARANTINED, "mine")
     assert "no run directory" in entry.message
+
+
+def test_a_stray_file_does_not_hide_how_an_attempt_ended(state: StateDirectory) -> None:
+    path = state.accept("run", 1, {})
+    files.write_exit(str(path), attempt_files.encode_record(never_executed("run", 1, 5)))
+    (path / "note-of-an-operator").write_text("?")
+    (entry,) = state.scan()
+    assert (entry.standing, entry.path) == (Standing.EXITED, path)
+    assert entry.record is not None
+    assert entry.record.ended_at_ns == 5
 
 
 @pytest.mark.parametrize(
