@@ -75,7 +75,7 @@ def write_notes(directory: Path, notes: Notes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
     descriptor = os.open(directory / _NOTES, flags, 0o600)
     try:
-        os.write(descriptor, files.encode_json(body))
+        files.write_all(descriptor, files.encode_json(body))
     finally:
         os.close(descriptor)
 

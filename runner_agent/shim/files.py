@@ -26,7 +26,7 @@ def write_once(directory: str, name: str, data: bytes, *, sync: bool = True) -> 
     temporary = os.path.join(directory, name + ".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         if sync:
             os.fsync(descriptor)
     finally:
@@ -50,7 +50,7 @@ def write_exit(directory: str, data: bytes) -> None:
     path = os.path.join(directory, RESERVE)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        _write_all(descriptor, data)
+        write_all(descriptor, data)
         os.ftruncate(descriptor, len(data))
         os.fsync(descriptor)
     finally:
@@ -59,7 +59,8 @@ def write_exit(directory: str, data: bytes) -> None:
     sync_directory(directory)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """One write may take less than all, as on a disk that has just filled up. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,18 @@ def test_notes_come_back(state: StateDirectory) -> None:
     assert journal.read_notes(path) == notes
     assert notes.lost_after_s == 9.5
     assert "secret-argument" not in (path / "agent").read_text()
+
+
+def test_notes_that_do_not_fit_are_no_notes(state: StateDirectory) -> None:
+    """Half of them would be read as none: files to hand in forgotten, a workspace that was to stay removed."""
+    path = accepted(state)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            journal.write_notes(path, Notes(required=("artifact",) * 100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"version": 99}', '{"version": 1, "step_names": 3, "grace_s": "x"}'])
