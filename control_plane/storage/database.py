@@ -163,7 +163,11 @@ class Database:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[Any] = loop.create_future()
             self._writer.submit(Verb(body=body, name=name, loop=loop, future=future, after=after, bare=bare))
-            result: T = await future
+            try:
+                result: T = await future
+            finally:
+                # What it raises knows this frame: see the writer.
+                del future
             return result
 
     def _read(self, body: Callable[[Connection], T]) -> T:

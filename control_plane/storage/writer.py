@@ -231,12 +231,17 @@ def _deliver(verbs: list[Verb]) -> None:
     for verb in verbs:
         if verb.error is None and verb.after is not None:
             _call_after(verb, verb.after)
-        if verb.future.done():  # its caller has gone; the commit stands
+        future, error = verb.future, verb.error
+        # An error knows the frames that it went through, and they know the verb: it must not know the error any more,
+        # or what was asked for stays until the garbage collector comes by.
+        verb.error = None
+        del verb.future
+        if future.done():  # its caller has gone; the commit stands
             continue
-        if verb.error is None:
-            verb.future.set_result(verb.result)
+        if error is None:
+            future.set_result(verb.result)
         else:
-            verb.future.set_exception(verb.error)
+            future.set_exception(error)
 
 
 def _call_after(verb: Verb, after: Callable[[Any], None]) -> None:

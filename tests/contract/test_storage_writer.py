@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -318,3 +320,27 @@ async def test_tidy_empties_the_log(database: Database) -> None:
     await database.tidy()
     assert database.path.with_name("banksman.db-wal").stat().st_size == 0
     assert await database.read(keys) == ["a"]
+
+
+async def test_what_was_refused_is_forgotten_at_once(database: Database) -> None:
+    """Else every refused request, however large, would stay in memory until the garbage collector comes by."""
+
+    async def refused() -> weakref.ref[Gate]:
+        asked = Gate()
+
+        def body(conn: Connection) -> None:
+            put("a")(conn)
+            raise NotFound(ErrorCode.RUN_NOT_FOUND, str(asked))
+
+        with pytest.raises(NotFound):
+            await database.write(body)
+        return weakref.ref(asked)
+
+    gc.collect()
+    gc.disable()
+    try:
+        left = [await refused() for _ in range(5)]
+        await database.write(keys)
+        assert [each() for each in left] == [None] * 5
+    finally:
+        gc.enable()
