@@ -294,6 +294,8 @@ class ForkServer:
             line = Line.open(state_directory, protocol.FORK_SERVER_SOCKET)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
+        except BlockingIOError as error:
+            raise ForkServerGone("the fork server takes no connections: it may have been stopped") from error
         try:
             line.send("hello", protocol.versions())
             answer = await _expect(line, "fork_server")

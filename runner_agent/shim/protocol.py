@@ -32,6 +32,7 @@ SMALL_FRAME_BYTES = 512 << 10
 REQUEST_BYTES = 16 << 10  # to the fork server
 CONTROL_SOCKET = "control"
 FORK_SERVER_SOCKET = "fork"
+BACKLOG = 1024  # nobody waits for a place in it, and a burst of starts must find one
 ALREADY_ACTIVE = 17  # exit status of a fork server that finds its place taken
 _LENGTH = struct.Struct("<I")
 _CREDENTIALS = struct.Struct("3i")
@@ -124,7 +125,7 @@ def peer_is_us(connection: socket.socket) -> bool:
     return uid in (os.geteuid(), 0)
 
 
-def listen(path: str, backlog: int = 64) -> socket.socket:
+def listen(path: str, backlog: int = BACKLOG) -> socket.socket:
     """A non-blocking unix socket with mode 0600, in place of what a dead owner left. Relative paths are fine."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     mask = os.umask(0o177)
@@ -147,18 +148,19 @@ def listen(path: str, backlog: int = 64) -> socket.socket:
 
 
 def connect(directory: str, name: str) -> socket.socket:
-    """Connect to the socket `name` in `directory`, however long that path is. The socket comes back non-blocking.
+    """Connect to the socket `name` in `directory`, however long that path is. The socket is non-blocking.
 
-    Raises OSError (ENOENT, ECONNREFUSED: nobody listens; EPERM: another user's process listens).
+    It waits for nobody: a stopped process whose backlog is full would otherwise stop us too. Raises OSError (ENOENT,
+    ECONNREFUSED: nobody listens; EAGAIN: who listens takes nobody any more; EPERM: another user's process listens).
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.setblocking(False)
     directory_fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # A unix address holds 107 bytes; through /proc the directory costs only its descriptor's number.
         connection.connect(f"/proc/self/fd/{directory_fd}/{name}")
         if not peer_is_us(connection):
             raise PermissionError(errno.EPERM, "the socket belongs to another user", name)
-        connection.setblocking(False)
     except BaseException:
         connection.close()
         raise

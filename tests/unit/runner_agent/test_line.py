@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -120,6 +122,13 @@ async def test_nobody_there_and_a_closed_line_are_said() -> None:
     line.close()
     with pytest.raises(ConnectionError):
         line.send("hello")
+
+
+def test_who_accepts_nobody_holds_up_nobody(tmp_path: Path) -> None:
+    """A stopped shim, whose backlog each try to find it again fills a little more, must not stop the agent."""
+    listener = protocol.listen(os.path.relpath(tmp_path / "control"), backlog=0)
+    with listener, protocol.connect(str(tmp_path), "control"), pytest.raises(BlockingIOError):
+        protocol.connect(str(tmp_path), "control")
 
 
 def test_a_request_is_taken_without_a_byte_of_what_follows() -> None:
