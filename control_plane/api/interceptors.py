@@ -131,6 +131,8 @@ class Gate(grpc.aio.ServerInterceptor):
                 raise
             except Exception as error:  # noqa: BLE001 the last line of defence: nothing of it may reach the caller
                 answer = self._answer(error, context)
+            # The library's error stays, with this frame, until the garbage collector comes by: not so a large request.
+            del request
             return await context.abort_with_status(answer)
 
         return call

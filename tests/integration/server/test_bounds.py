@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 import grpc
+import pytest
 from banksman.v1 import run_pb2, runner_pb2, spec_pb2, system_pb2
 from banksman.v1 import session_pb2 as pb
 
@@ -70,3 +72,28 @@ async def test_many_bad_fields_fit_into_one_answer(doors):
     except grpc.aio.AioRpcError as error:
         status = error.code()
     assert status is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_refused_request_is_forgotten_at_once(server: Server) -> None:
+    """Also of who has no token: each could be of four mebibytes, and the garbage collector comes by late."""
+
+    def requests() -> int:
+        return sum(isinstance(each, run_pb2.CreateRunRequest) for each in gc.get_objects())
+
+    async def refused(token: str | None) -> None:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await server.doors(token).runs.CreateRun(run_pb2.CreateRunRequest(task="nightly"))
+
+    async def forgotten() -> bool:
+        return requests() == before
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = requests()
+        for _ in range(3):
+            await refused(None)
+            await refused("")
+        await wait_for_async(forgotten, what="what was refused is forgotten")
+    finally:
+        gc.enable()
