@@ -48,4 +48,6 @@ class Removal:
             self.state.release(leftover.run_id, leftover.epoch, patience_s=leftover.patience_s)
         except (OSError, StillLive) as error:
             return error
+        except Exception as error:  # noqa: BLE001 - a damaged directory must not end the removal of all others
+            return OSError(f"{name} cannot be removed: {error!r}")
         return None

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -29,6 +28,7 @@ from runner_agent.shim.aftermath import Standing
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.codec import BadMessage, JsonObject
 from runner_agent.shim.messages import ExitRecord
+from runner_agent.workspace.removal import remove_tree
 
 __all__ = ["Entry", "Standing", "StateDirectory", "StateDirectoryBusy", "StillLive"]
 
@@ -168,7 +168,7 @@ class StateDirectory:
             "accepted_at_ns": time.time_ns(), "boot_id": files.boot_id(), "details": acceptance.details,
         }  # fmt: skip
         unfinished = self.runs / f"{_GONE}{path.name}"
-        shutil.rmtree(unfinished, ignore_errors=True)
+        _remove_tree(unfinished)
         unfinished.mkdir(mode=0o700)
         files.write_once(str(unfinished), "accept", files.encode_json(body))
         unfinished.rename(path)
@@ -181,7 +181,7 @@ class StateDirectory:
         paths = []
         for path in sorted(self.runs.iterdir()):
             if path.name.startswith(_GONE):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_tree(path)
             elif path.name != _QUARANTINE:
                 paths.append(path)
         # What an agent that was killed has made and not synced is told of from now on: it should last first. A disk
@@ -258,7 +258,7 @@ class StateDirectory:
             run_id, epoch = _parse_name(path.name)
             acceptance = files.read_json(str(path), "accept")
             if acceptance is None and _was_never_finished(path):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_tree(path)
                 return None
             standing, record = aftermath.settle(str(path), run_id, epoch)
         except BadMessage as error:
@@ -313,7 +313,13 @@ def remove_gone(path: Path, names: Sequence[str]) -> None:
                 os.unlink(os.path.join(path, name))
         os.rmdir(path)
     except OSError:  # something of ours that is no file, or something that is not ours
-        shutil.rmtree(path, ignore_errors=True)
+        _remove_tree(path)
+
+
+def _remove_tree(path: Path) -> None:
+    """However deep: a run of our own user may have made directories in it. What is left goes at the next start."""
+    with contextlib.suppress(OSError):
+        remove_tree(str(path))
 
 
 def _was_never_finished(path: Path) -> bool:

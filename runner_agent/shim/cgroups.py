@@ -38,13 +38,21 @@ def _create_in(places: tuple[str | None, str | None], name: str) -> Cgroup | Non
 
 def at(path: str | None) -> Cgroup | None:
     """The attempt's cgroup that an identity names, there or not; None if this is no place where we make any."""
-    if path is None or "\0" in path or not os.path.basename(path).startswith(_OURS):
+    if path is None or "\0" in path or not os.path.basename(path).startswith(_OURS) or not _can_be_a_path(path):
         return None
     parent = os.path.dirname(path)
     if not os.path.exists(os.path.join(parent, "cgroup.procs")):
         return None
     is_unified = os.path.exists(os.path.join(parent, "cgroup.controllers"))
     return Cgroup(path) if is_unified else FreezerCgroup(path)
+
+
+def _can_be_a_path(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def name_for(shim_pid: int, instant_ns: int) -> str:

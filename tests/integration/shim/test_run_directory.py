@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runner_agent.execution.removal import Leftover, Removal
 from runner_agent.execution.run_directory import Acceptance, Standing, StateDirectory, StillLive
 from runner_agent.shim import attempt_files, files
 from runner_agent.shim.messages import Outcome
 from runner_agent.shim.remains import never_executed
+from runner_agent.workspace.workspaces import Workspaces
 
 
 @pytest.fixture
@@ -192,6 +195,34 @@ def test_a_damaged_identity_never_stops_the_agent(state: StateDirectory, change:
     assert entry.standing in (Standing.EXITED, Standing.QUARANTINED)
     if entry.record is not None:
         assert not entry.record.kill_confirmed or entry.record.outcome is Outcome.HOST_REBOOTED
+
+
+def test_a_damaged_directory_does_not_end_the_removal_of_others(state: StateDirectory, tmp_path: Path) -> None:
+    parent = tmp_path / "cgroup"
+    parent.mkdir()
+    (parent / "cgroup.procs").touch()
+    damaged = state.accept("run", 1, {})
+    (damaged / "identity").write_text(json.dumps({"cgroup": f"{parent}/banksman-\ud800"}))
+    state.accept("run", 2, {})
+    removal = Removal(state=state, workspaces=Workspaces(tmp_path))
+    leftovers = [Leftover(run_id="run", epoch=epoch, workspace=False) for epoch in (1, 2)]
+    assert removal.remove_all(leftovers) == [None, None]
+    assert state.scan() == ()
+
+
+def test_directories_of_any_depth_in_a_run_directory_go_too(state: StateDirectory) -> None:
+    path = state.accept("run", 1, {})
+    here = os.open(path, os.O_RDONLY)
+    for _ in range(sys.getrecursionlimit() + 100):
+        os.mkdir("d", dir_fd=here)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = deeper
+    os.close(here)
+    gone = state.runs / ".gone-run.1"
+    path.rename(gone)  # as an agent leaves it that is killed while it releases
+    assert state.scan() == ()
+    assert not gone.exists()
 
 
 def test_an_identity_names_no_directory_that_is_not_ours_to_remove(state: StateDirectory, tmp_path: Path) -> None:
