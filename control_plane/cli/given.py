@@ -62,7 +62,7 @@ def read_script(path: str) -> str:
     try:
         data = sys.stdin.buffer.read(STDIN_LIMIT_BYTES + 1) if path == "-" else Path(path).read_bytes()
     except OSError as error:
-        raise CliError(f"cannot read the script {path}", cause=str(error)) from error
+        raise CliError(f"cannot read the script {path}", cause=error.strerror or str(error)) from error
     if len(data) > STDIN_LIMIT_BYTES:
         raise CliError(f"the script {path} is longer than 1 MiB", reason="SCRIPT_TOO_LONG")
     try:
@@ -77,7 +77,7 @@ def read_secret(path: str | None, prompt: str) -> bytes:
         try:
             return limited(Path(path).read_bytes())
         except OSError as error:
-            raise CliError(f"cannot read {path}", cause=str(error)) from error
+            raise CliError(f"cannot read {path}", cause=error.strerror or str(error)) from error
     if sys.stdin.isatty():
         typed: str = click.prompt(prompt, hide_input=True, err=True)
         return typed.encode("utf-8", errors="surrogateescape")

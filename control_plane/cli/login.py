@@ -10,6 +10,7 @@ from control_plane.cli.contexts import StoredContext, config_path, read_contexts
 from control_plane.cli.errors import CliError
 from control_plane.cli.given import read_token
 from control_plane.cli.invocation import Invocation
+from control_plane.cli.people import with_project_names
 from control_plane.cli.target import Target, Wanted, parse_url, resolve
 from control_plane.cli.views import PRINCIPAL
 from control_plane.cli.words import enum_word
@@ -56,6 +57,7 @@ def whoami(inv: Invocation) -> None:
     if printer.form != "table":
         printer.one(principal, PRINCIPAL)
         return
+    (principal,) = with_project_names(inv, [principal])
     target = inv.client.target
     printer.pairs(
         [

@@ -105,7 +105,7 @@ def read_file(path: str, reader: Reader) -> Iterator[Document]:
     try:
         text = sys.stdin.read(MOST_BYTES) if path == "-" else Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read {path}", cause=str(error)) from error
+        raise CliError(f"cannot read {path}", cause=getattr(error, "strerror", None) or str(error)) from error
     try:
         for node in yaml.compose_all(text, Loader=yaml.SafeLoader):
             if node.tag != "tag:yaml.org,2002:null":

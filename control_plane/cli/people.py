@@ -1,8 +1,8 @@
-"""Who made a thing, by name: the contract carries the id of a principal."""
+"""Names where the contract carries ids: who made a thing, and which projects somebody may use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from control_plane.cli import contract
@@ -48,3 +48,26 @@ def known_principals(inv: Invocation) -> Iterator[tuple[str, str]]:
     except CliError:
         # A name is a comfort: what was asked for is shown without it.
         return
+
+
+def with_project_names(
+    inv: Invocation, principals: Iterable[contract.access_pb2.Principal]
+) -> Iterator[contract.access_pb2.Principal]:
+    """Principals with their projects' names, for a table, as far as the caller sees them. Other forms keep ids."""
+    names: dict[str, str] | None = None
+    for principal in principals:
+        if principal.project_ids and inv.output == "table":
+            names = known_projects(inv) if names is None else names
+            principal.project_ids[:] = [names.get(known, known) for known in principal.project_ids]
+        yield principal
+
+
+def known_projects(inv: Invocation) -> dict[str, str]:
+    """Names by id of the projects that the caller sees."""
+    client, request = inv.client, contract.project_pb2.ListProjectsRequest()
+    try:
+        pages = client.pages(client.projects.ListProjects, request, lambda page: page.projects)
+        return {project.id: project.name for project in pages}
+    except CliError:
+        # A name is a comfort: what was asked for is shown without it.
+        return {}

@@ -78,7 +78,7 @@ def load(path: str) -> Data:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise CliError(f"cannot read {path}", cause=str(error)) from error
+        raise CliError(f"cannot read {path}", cause=getattr(error, "strerror", None) or str(error)) from error
     if not isinstance(data, dict):
         raise CliError(f"{path} does not hold a mapping of fields")
     return data

@@ -40,8 +40,9 @@ def resolve(wanted: Wanted, environ: Mapping[str, str]) -> Target:
     """Flags win over environment, context and discovery.
 
     A stored or discovered token goes only to the URL that it was stored with. Raises CliError when no control plane is
-    known, or the token would travel in clear.
+    known, a token was given that is empty, or the token would travel in clear.
     """
+    refuse_empty_token(wanted, environ)
     stored = chosen_context(wanted, environ)
     url, source = wanted.url, "--url"
     if url is None and wanted.context is None and environ.get("BANKSMAN_URL"):
@@ -76,6 +77,25 @@ def resolve(wanted: Wanted, environ: Mapping[str, str]) -> Target:
         token = local.token
     project = first(wanted.project, environ.get("BANKSMAN_PROJECT"), stored.project if stored else None)
     return Target(url=url, token=token or "", address=address, tls=tls, project=project, source=source)
+
+
+def refuse_empty_token(wanted: Wanted, environ: Mapping[str, str]) -> None:
+    """An empty token is a secret that did not arrive: falling back would call as somebody else, often as the admin."""
+    if wanted.token is not None:
+        name, token, instead = "--token", wanted.token, "give a token, or leave --token out"
+    elif wanted.context is None:
+        token = environ.get("BANKSMAN_TOKEN", "-")
+        name, instead = "BANKSMAN_TOKEN", "unset BANKSMAN_TOKEN, or put a token into it"
+    else:
+        return
+    if not token.strip():
+        raise CliError(
+            f"{name} is empty",
+            exit_code=ExitCode.USAGE,
+            reason="TOKEN_EMPTY",
+            cause="no stored token is used in its place, as that would be somebody else's",
+            next_command=instead,
+        )
 
 
 def first(*values: str | None) -> str:

@@ -11,8 +11,10 @@ from control_plane.cli.errors import CliError
 def parse_time(text: str, now: datetime.datetime, *, ahead: bool = False) -> datetime.datetime:
     """An aware time. A duration counts back from now, or forth with `ahead`; a time without a zone is local.
 
-    Raises CliError when it is neither.
+    "now" is now. Raises CliError when it is neither.
     """
+    if text.strip().lower() == "now":
+        return now
     try:
         distance = datetime.timedelta(seconds=parse_duration(text))
         return now + distance if ahead else now - distance

@@ -12,6 +12,7 @@ from control_plane.cli.errors import CliError
 from control_plane.cli.exits import ExitCode
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.output import View
+from control_plane.cli.people import with_project_names
 from control_plane.cli.spec_options import assign, set_duration
 from control_plane.cli.views import PRINCIPAL, TOKEN
 
@@ -95,4 +96,4 @@ def list_principals(inv: Invocation, limit: int | None) -> None:
     """List principals."""
     request = contract.access_pb2.ListPrincipalsRequest()
     found = inv.client.pages(inv.client.access.ListPrincipals, request, lambda page: page.principals, limit=limit)
-    inv.printer.rows(found, PRINCIPAL)
+    inv.printer.rows(with_project_names(inv, found), PRINCIPAL)

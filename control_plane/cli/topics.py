@@ -11,7 +11,7 @@ from control_plane.cli.invocation import Invocation
 
 ENVIRONMENT = """\
 BANKSMAN_URL         control plane, e.g. http://127.0.0.1:7070 or https://banksman.example.com
-BANKSMAN_TOKEN       API token
+BANKSMAN_TOKEN       API token; set and empty is an error
 BANKSMAN_CONTEXT     name of the stored context to use
 BANKSMAN_PROJECT     project to work in
 BANKSMAN_INSECURE    1 allows plaintext to another host

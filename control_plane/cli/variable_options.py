@@ -57,6 +57,11 @@ def declare(task: contract.task_pb2.Task, given: dict[str, tuple[str, ...]]) -> 
         assign(fresh[name], "secret_ref", secret)
     for field, names in (("required", given["required_var"]), ("sensitive", given["sensitive_var"])):
         for name in names:
+            if "=" in name:
+                raise CliError(
+                    f"--{field}-var {name.partition('=')[0]} takes no value here: each run brings it",
+                    next_command="--var NAME=DEFAULT for a default, or --secret-var NAME=SECRET for a secret's value",
+                )
             fresh.setdefault(name, _named(name))
             assign(fresh[name], field, True)
     kept = [

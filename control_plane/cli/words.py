@@ -86,9 +86,12 @@ def short_id(identifier: str) -> str:
 
 
 def run_title(run: run_pb2.Run) -> str:
-    """What a person calls the run: its title, its task, or its command."""
+    """What a person calls the run: its title, its task, its template, or its command."""
     if run.options.title or run.task_name:
         return plain(run.options.title or run.task_name)
+    if run.template_name:
+        # Said, as `--task` finds no such run.
+        return plain(f"template {run.template_name}")
     for step in run.spec.steps:
         command = step.command
         return plain(" ".join(command.argv) if command.argv else command.script.strip().split("\n", 1)[0])[:60]

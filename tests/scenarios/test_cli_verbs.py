@@ -162,7 +162,7 @@ def test_completion_knows_values_too(shared: House) -> None:
 
 def test_logging_in_stores_a_context(shared: House) -> None:
     token = shared.admin.token
-    extra = {"BANKSMAN_URL": "", "BANKSMAN_TOKEN": ""}
+    extra = {"BANKSMAN_URL": ""}
     done = shared.cli(
         "login", "--url", shared.admin.url, "--token-stdin", "--name", "mine", input=token.encode(), extra=extra
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from banksman.v1 import access_pb2
+from banksman.v1 import access_pb2, project_pb2
 
 from control_plane.cli.contexts import config_path, read_contexts
 from tests.unit.control_plane.cli.console import TOKEN, Outcome, banksman
@@ -40,6 +40,23 @@ def test_a_login_is_verified_and_kept_for_its_owner_alone(environ: dict[str, str
     whoami = banksman("whoami", script=[("WhoAmI", ME)], environ=environ)
     assert whoami.calls[0].metadata["authorization"] == f"Bearer {TOKEN}"
     assert "admin\tyes" in whoami.stdout
+
+
+def some() -> access_pb2.Principal:
+    return access_pb2.Principal(name="bob", project_ids=["1", "2"])
+
+
+def test_whoami_and_the_list_of_principals_name_projects() -> None:
+    projects = project_pb2.ListProjectsResponse(projects=[project_pb2.Project(id="2", name="web")])
+    page = access_pb2.ListPrincipalsResponse(principals=[ME, some()])
+    whoami = banksman("whoami", script=[("WhoAmI", some()), ("ListProjects", projects)])
+    assert "projects\t1,web\n" in whoami.stdout, "what the caller does not see keeps its id"
+    listed = banksman("principal", "list", script=[("ListPrincipals", page), ("ListProjects", projects)])
+    assert "\t1,web\t" in listed.stdout
+    away = Refusal(grpc.StatusCode.PERMISSION_DENIED, "no")
+    assert "projects\t1,2\n" in banksman("whoami", script=[("WhoAmI", some()), ("ListProjects", away)]).stdout
+    as_it_is = banksman("whoami", "-o", "json", script=[("WhoAmI", some())])
+    assert json.loads(as_it_is.stdout)["project_ids"] == ["1", "2"]
 
 
 def test_a_login_with_a_wrong_token_keeps_nothing(environ: dict[str, str]) -> None:

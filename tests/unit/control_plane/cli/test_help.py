@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from control_plane.cli.commands import LazyGroup, Leaf
 from control_plane.cli.main import cli
 from tests.unit.control_plane.cli.console import banksman
 
+PAGE = pathlib.Path(__file__).resolve().parents[4] / "docs/cli.md"
 HEAVY = {"grpc", "rich", "yaml", "banksman", "google", "sqlalchemy", "asyncio"}
 
 
@@ -43,6 +46,17 @@ PROMISED = {
     "system": "gc",
     "context": "list use set rm",
 }
+
+
+def test_the_page_lists_every_command() -> None:
+    rows = PAGE.read_text().split("## Commands", 1)[1].split("\n\n", 2)[1].replace("\\|", "|")
+    listed = set()
+    for cell in re.findall(r"`([^`]+)`", rows):
+        *nouns, verbs = cell.split()
+        listed |= {(*nouns, verb) for verb in verbs.split("|")}
+    # What follows these two words is an argument.
+    listed = {path[:1] if path[0] in ("completion", "help") else path for path in listed}
+    assert listed == {path for path, found in ALL.items() if not isinstance(found, LazyGroup)}
 
 
 def test_every_promised_verb_exists() -> None:

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from control_plane.cli.durations import format_duration, parse_duration, written_duration
 from control_plane.cli.output import Printer, color_wanted, relative
 from control_plane.cli.task_views import TASK
+from control_plane.cli.times import parse_time
 from control_plane.cli.views import RUN
+from control_plane.cli.words import run_title
 from tests.unit.control_plane.cli.console import NOW, banksman
 
 ID = "0199aaaa-bbbb-7ccc-8ddd-eeee12345678"
@@ -170,3 +172,26 @@ def test_a_written_duration_is_read_back_as_it_was(duration_ms: int) -> None:
 
 def test_a_period_is_shown_as_it_is_given() -> None:
     assert [written_duration(given_s) for given_s in (0, 90, 3600, 86400, 0.25)] == ["0s", "1m30s", "1h", "1d", "250ms"]
+
+
+def test_a_run_is_called_by_its_title_its_task_its_template_or_its_command() -> None:
+    run = run_pb2.Run()
+    run.spec.steps.add().command.argv.extend(["make", "all"])
+    assert run_title(run) == "make all"
+    run.template_name = "deploy"
+    assert run_title(run) == "template deploy"
+    run.task_name = "nightly"
+    assert run_title(run) == "nightly"
+    run.options.title = "by hand"
+    assert run_title(run) == "by hand"
+
+
+def test_now_is_a_point_in_time() -> None:
+    assert parse_time("now", NOW) == parse_time(" Now", NOW, ahead=True) == NOW
+
+
+@pytest.mark.parametrize("line", ["apply -f", "task create x -f", "task create x --script"])
+def test_a_file_that_is_not_there_is_told_without_numbers(line: str) -> None:
+    outcome = banksman(*line.split(), "/nonexistent")
+    assert outcome.exit_code == 2
+    assert "cause: No such file or directory\n" in outcome.stderr

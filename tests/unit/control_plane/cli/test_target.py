@@ -55,6 +55,21 @@ def test_a_named_context_wins_over_the_environment(environ: Environ) -> None:
     assert (found.url[-4:], found.token) == ("3333", "t3")
 
 
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_an_empty_token_is_refused_and_nobody_elses_taken_for_it(environ: Environ, tmp_path: Path, empty: str) -> None:
+    admin(tmp_path / ".local/state/banksman/server", "http://127.0.0.1:4444")
+    store(environ, current="", work=StoredContext(url="http://127.0.0.1:3333", token="t3"))
+    with pytest.raises(CliError, match="--token is empty") as caught:
+        resolve(Wanted(token=empty), environ)
+    assert caught.value.exit_code == 2
+    environ["BANKSMAN_TOKEN"] = empty
+    with pytest.raises(CliError, match="BANKSMAN_TOKEN is empty") as caught:
+        resolve(Wanted(), environ)
+    assert caught.value.exit_code == 2
+    assert resolve(Wanted(token="t1"), environ).token == "t1", "what is not read is not judged"
+    assert resolve(Wanted(context="work"), environ).token == "t3"
+
+
 def test_an_unknown_context_is_not_found(environ: Environ) -> None:
     with pytest.raises(CliError) as caught:
         resolve(Wanted(context="nowhere"), environ)

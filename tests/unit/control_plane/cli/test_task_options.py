@@ -146,3 +146,10 @@ def test_the_command_line_knows_every_override() -> None:
 def test_tags_become_a_filter() -> None:
     assert with_tags("", ()) == ""
     assert with_tags("a = b OR c = d", ('say "hi"',)) == '(a = b OR c = d) AND tag : "say \\"hi\\""'
+
+
+@pytest.mark.parametrize("field", ["required", "sensitive"])
+def test_a_value_where_only_a_name_belongs_is_refused_with_what_was_meant(field: str) -> None:
+    with pytest.raises(CliError, match=f"--{field}-var pw takes no value here") as caught:
+        changed(task_pb2.Task(), **{f"{field}_var": ("pw=correct horse",)})
+    assert "correct horse" not in str(caught.value)
