@@ -6,6 +6,7 @@ One task reads and one writes; nothing else touches the stream. No work leaves b
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator
 
 import grpc
@@ -64,6 +65,16 @@ class Stream:
 
     async def run(self, requests: Requests) -> None:
         """Serve until either side ends it. Raises BanksmanError when the runner broke the protocol."""
+        try:
+            await self._live(requests)
+        except asyncio.CancelledError as error:
+            # A task group keeps the error that goes through it, and that keeps the frames, with all that they hold.
+            traceback.clear_frames(error.__traceback__)
+            raise
+        finally:
+            self._writer = None
+
+    async def _live(self, requests: Requests) -> None:
         name = f"session {self._runner_id}"
         async with asyncio.TaskGroup() as group:
             reader = group.create_task(self._read(requests, group), name=f"{name} reader")

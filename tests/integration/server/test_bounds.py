@@ -11,6 +11,7 @@ import pytest
 from banksman.v1 import run_pb2, runner_pb2, spec_pb2, system_pb2
 from banksman.v1 import session_pb2 as pb
 
+from control_plane.api.runner_session import Stream
 from tests.fakes.server import Server, spec
 from tests.waiting import wait_for_async
 
@@ -95,5 +96,23 @@ async def test_a_refused_request_is_forgotten_at_once(server: Server) -> None:
             await refused(None)
             await refused("")
         await wait_for_async(forgotten, what="what was refused is forgotten")
+    finally:
+        gc.enable()
+
+
+async def test_an_ended_session_is_forgotten_at_once(server: Server) -> None:
+    """With what waited to be written to it; those that lived long are looked after even later."""
+
+    async def forgotten() -> bool:
+        return not any(isinstance(each, Stream) for each in gc.get_objects())
+
+    runner = await server.runner()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            async with runner.session() as (stream, _):
+                await stream.heartbeat(1)
+        await wait_for_async(forgotten, what="the sessions that ended are forgotten")
     finally:
         gc.enable()
