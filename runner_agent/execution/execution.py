@@ -185,9 +185,10 @@ class Execution(Actor):
             self._break(error)
 
     def _not_understood(self, link: ShimLink, error: BadMessage) -> None:
+        """It will say the same to whoever attaches: not at once, and not in a line of the log for each time it can."""
         self._log.warning("shim_not_understood", error=str(error))
         self._drop(link)
-        self._look_for_it()
+        self._look_for_it(after_s=LONGEST_PAUSE_S)
 
     def _drop(self, link: ShimLink) -> None:
         link.close()
@@ -256,16 +257,17 @@ class Execution(Actor):
 
     # ---- without a link: what does the run directory say?
 
-    def _look_for_it(self, why: str = "") -> None:
+    def _look_for_it(self, why: str = "", *, after_s: float = 0.0) -> None:
         """Find out beside the queue: a stop that is ordered meanwhile must not wait for it."""
-        self._spawn(self._find_again(why), "find")
+        self._spawn(self._find_again(why, after_s), "find")
 
-    async def _find_again(self, why: str = "") -> None:
+    async def _find_again(self, why: str, after_s: float) -> None:
         """Settle the run directory until a shim answers or the attempt is over."""
         if self._finding:
             return
         self._finding = True
         try:
+            await asyncio.sleep(after_s)
             await self._settle(why)
         finally:
             self._finding = False
@@ -312,8 +314,9 @@ class Execution(Actor):
         except (OSError, ShimRefused, TimeoutError, BadMessage) as error:
             self._log.debug("attach_failed", error=str(error))
             return False
+        self._link = link
+        await self._tell_stop()  # first: what it tells may not be understood, and then the link is gone
         self._follow(link)
-        await self._tell_stop()
         return True
 
     def _forget(self) -> None:
