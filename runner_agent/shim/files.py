@@ -12,7 +12,8 @@ from runner_agent.shim.codec import BadMessage, JsonObject, compact_json
 from runner_agent.shim.codec import read_json as read_text
 
 RESERVE = "exit.tmp"
-RESERVE_BYTES = 640 << 10
+# A result of 256 KiB may be three times as long in a record: its letters are escaped.
+RESERVE_BYTES = 1 << 20
 _CHECKSUM = "crc32"
 _READ_BYTES = 16 << 10
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

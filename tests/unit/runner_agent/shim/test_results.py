@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from runner_agent.shim import files
+from runner_agent.shim.attempt_files import encode_record
 from runner_agent.shim.mask import NeedleSet
 from runner_agent.shim.messages import Outcome, Reason
 from runner_agent.shim.orders import Verdict
+from runner_agent.shim.remains import never_executed
 from runner_agent.shim.results import MAX_RESULT_BYTES, RELAY_S, Words, read_result_file
 from runner_agent.shim.verdict import failed_validation
 
@@ -132,3 +135,12 @@ def test_a_bad_result_makes_only_a_good_end_bad() -> None:
     assert failed.exit_code == 0
     badly = replace(well, outcome=Outcome.ENDED_BADLY, reason=Reason.SIGNALLED, exit_code=None, signal=9)
     assert failed_validation(badly, "not JSON") == badly
+
+
+@pytest.mark.parametrize("letter", ["é", "中", "\U0001f600", '"', "\\", "x"])
+def test_the_largest_result_fits_into_what_is_set_aside_for_its_record(letter: str) -> None:
+    words = Words(NeedleSet())
+    size = len(json.dumps(letter, ensure_ascii=False).encode()) - 2
+    words.take(json.dumps(letter * ((MAX_RESULT_BYTES - 2) // size), ensure_ascii=False))
+    record = replace(never_executed("run", 1, 1), result_json=words.result)
+    assert len(encode_record(record)) < files.RESERVE_BYTES - (128 << 10), "all else that a record says fits beside it"
