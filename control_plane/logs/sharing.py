@@ -1,6 +1,7 @@
 """Followers of one log: what several want at the same time is read once, and many of them are woken less often.
 
-Nobody waits for a slower one: who is elsewhere reads for itself. A log with several followers keeps a few batches.
+Nobody waits for a slower one: who is elsewhere reads for itself. Of all logs with several followers together a few
+batches are kept, so that it does not matter how many logs those are.
 """
 
 import asyncio
@@ -13,7 +14,8 @@ from control_plane.logs.store import Cursor, LogRead
 
 Read = Callable[[AttemptKey, int, Cursor | None], Awaitable[LogRead]]
 
-KEPT_BATCHES = 4
+# Of 256 KiB.
+KEPT_BATCHES = 32
 # From so many followers on each of them lets bytes gather, the longer the more they are: their wake-ups are the cost.
 FEW = 4
 PAUSE_EACH_S = 0.0005
@@ -26,7 +28,7 @@ class Followers:
     def __init__(self, read: Read) -> None:
         self._read = read
         self._counts: Counter[AttemptKey] = Counter()
-        self._batches: dict[AttemptKey, OrderedDict[int, asyncio.Future[LogRead]]] = {}
+        self._batches: OrderedDict[tuple[AttemptKey, int], asyncio.Future[LogRead]] = OrderedDict()
 
     @contextmanager
     def following(self, key: AttemptKey) -> Iterator[None]:
@@ -38,7 +40,8 @@ class Followers:
             self._counts[key] -= 1
             if not self._counts[key]:
                 del self._counts[key]
-                self._batches.pop(key, None)
+                for place in [place for place in self._batches if place[0] == key]:
+                    del self._batches[place]
 
     def pause_s(self, key: AttemptKey) -> float:
         """How long a follower that has read all there was waits before it reads on."""
@@ -49,21 +52,18 @@ class Followers:
         """The records from there on. Raises what the read raises."""
         if self._counts[key] < 2:
             return await self._read(key, offset, cursor)
-        batches = self._batches.setdefault(key, OrderedDict())
-        shared = batches.get(offset)
+        shared = self._batches.get((key, offset))
         if shared is not None:
             await asyncio.wait({shared})
             # Nothing is no answer for who came later: bytes may have come since that read began.
             if not shared.cancelled() and (found := shared.result()).records:
                 return found
             return await self._read(key, offset, cursor)
-        return await self._read_for_all(batches, key, offset, cursor)
+        return await self._read_for_all(key, offset, cursor)
 
-    async def _read_for_all(
-        self, batches: OrderedDict[int, asyncio.Future[LogRead]], key: AttemptKey, offset: int, cursor: Cursor | None
-    ) -> LogRead:
+    async def _read_for_all(self, key: AttemptKey, offset: int, cursor: Cursor | None) -> LogRead:
         promise: asyncio.Future[LogRead] = asyncio.get_running_loop().create_future()
-        batches[offset] = promise
+        self._batches[key, offset] = promise
         try:
             found = await self._read(key, offset, cursor)
             promise.set_result(found)
@@ -71,7 +71,7 @@ class Followers:
             # A read that failed, or whose follower left, promises nothing: the others read for themselves.
             promise.cancel()
             if promise.cancelled() or not promise.result().records or promise.result().damaged:
-                batches.pop(offset, None)
-        while len(batches) > KEPT_BATCHES:
-            batches.popitem(last=False)
+                self._batches.pop((key, offset), None)
+        while len(self._batches) > KEPT_BATCHES:
+            self._batches.popitem(last=False)
         return found

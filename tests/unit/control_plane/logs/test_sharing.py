@@ -130,3 +130,17 @@ async def test_only_many_followers_pause_and_never_for_long(disk: Disk) -> None:
         several(followers, stack, 1_000)
         assert followers.pause_s(KEY) == LONGEST_PAUSE_S
     assert followers.pause_s(KEY) == 0
+
+
+async def test_many_logs_keep_no_more_than_one(disk: Disk) -> None:
+    followers = Followers(disk.read)
+    logs = [AttemptKey(run_id=RunId(f"r{number}"), lease_epoch=1) for number in range(KEPT_BATCHES + 5)]
+    with ExitStack() as stack:
+        for key in logs * 2:
+            stack.enter_context(followers.following(key))
+        for _ in range(2):
+            for key in logs:
+                await followers.read(key, 0, None)
+        assert len(disk.reads) == 2 * len(logs), "each had gone before it was wanted again"
+        await followers.read(logs[-1], 0, None)
+        assert len(disk.reads) == 2 * len(logs)
