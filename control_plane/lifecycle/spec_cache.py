@@ -6,6 +6,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from control_plane.domain.errors import FieldViolation
 from control_plane.domain.ports import SpecCodec
@@ -14,7 +15,11 @@ from control_plane.domain.spec_rules import validate_spec, with_defaults
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
 
+V = TypeVar("V")
+
 _SPECS_KEPT = 1_024
+# Of their stored forms together: a thousand of the largest would be a gibibyte.
+_KEPT_BYTES = 32 << 20
 _SAID_KEPT = 256
 _SMALL_SPEC_BYTES = 8 << 10
 
@@ -37,14 +42,35 @@ class _Freezing:
     fine_lease_s: float | None = None
 
 
+class Kept(Generic[V]):
+    """The newest values by name: so many of them, and of so many bytes together. Not for several threads."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most, self._most_bytes = most, most_bytes
+        self._values: OrderedDict[str, tuple[V, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, name: str) -> V | None:
+        known = self._values.get(name)
+        return None if known is None else known[0]
+
+    def keep(self, name: str, value: V, size_bytes: int) -> None:
+        if name in self._values:
+            return
+        self._values[name] = (value, size_bytes)
+        self._bytes += size_bytes
+        while len(self._values) > self._most or self._bytes > self._most_bytes:
+            self._bytes -= self._values.popitem(last=False)[1][1]
+
+
 class SpecCache:
     """Decoded specs by SHA-256; they never change. Used by the reader threads and the writer's at once."""
 
     def __init__(self, codec: SpecCodec) -> None:
         self._codec = codec
         self._lock = threading.Lock()
-        self._specs: OrderedDict[str, RunSpec] = OrderedDict()
-        self._frozen: OrderedDict[str, FrozenSpec] = OrderedDict()
+        self._specs: Kept[RunSpec] = Kept(_SPECS_KEPT, _KEPT_BYTES)
+        self._frozen: Kept[FrozenSpec] = Kept(_SPECS_KEPT, _KEPT_BYTES)
         # Specs that were said lately, by identity: the same words come again and again as the same value.
         self._said: OrderedDict[int, _Freezing] = OrderedDict()
 
@@ -59,9 +85,7 @@ class SpecCache:
             raise LookupError(f"no spec {sha256}")
         spec = self._codec.decode(data)
         with self._lock:
-            self._specs[sha256] = spec
-            while len(self._specs) > _SPECS_KEPT:
-                self._specs.popitem(last=False)
+            self._specs.keep(sha256, spec, len(data))
         return spec
 
     def freeze(self, spec: RunSpec) -> FrozenSpec:
@@ -100,7 +124,5 @@ class SpecCache:
         if known is None:
             known = self.freeze(self.get(conn, sha256))
             with self._lock:
-                self._frozen[sha256] = known
-                while len(self._frozen) > _SPECS_KEPT:
-                    self._frozen.popitem(last=False)
+                self._frozen.keep(sha256, known, len(known.data))
         return known

@@ -6,7 +6,7 @@ import dataclasses
 
 from control_plane.api.convert import ProtoSpecCodec
 from control_plane.domain.spec import Command, RunSpec, Step
-from control_plane.lifecycle.spec_cache import SpecCache
+from control_plane.lifecycle.spec_cache import Kept, SpecCache
 
 SPEC = RunSpec(steps=(Step(command=Command(argv=("/bin/true",))),))
 
@@ -37,3 +37,18 @@ def test_a_spec_is_judged_anew_under_another_lease() -> None:
     assert specs.violations(near, 15.0) == ()
     assert specs.violations(near, 600.0)
     assert specs.violations(near, 15.0) == ()
+
+
+def test_what_is_kept_is_bounded_in_number_and_in_bytes() -> None:
+    kept: Kept[str] = Kept(3, 100)
+    for name in "abcd":
+        kept.keep(name, name.upper(), 10)
+    assert [kept.get(name) for name in "abcd"] == [None, "B", "C", "D"]
+    kept.keep("b", "B", 10)
+    kept.keep("e", "E", 85)
+    assert [kept.get(name) for name in "bcde"] == [None, None, "D", "E"]
+    kept.keep("f", "F", 101)
+    assert [kept.get(name) for name in "def"] == [None, None, None]
+    for name in "ghi":
+        kept.keep(name, name.upper(), 33)
+    assert [kept.get(name) for name in "ghi"] == ["G", "H", "I"]
