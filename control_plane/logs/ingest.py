@@ -228,8 +228,8 @@ class Ingest:
     def _is_blank(self, key: AttemptKey) -> bool:
         try:
             return self._store.is_blank(key)
-        except OSError:
-            return False  # the sealer looks again
+        except (OSError, ValueError):
+            return False  # the sealer looks again; what is no run's id, no run has
 
     def _append(self, stream: Stream, records: tuple[LogRecord, ...], end: int) -> None:
         size = cost(records)

@@ -9,6 +9,7 @@ import pytest
 from control_plane.domain.attempt import AttemptState
 from control_plane.domain.case import Case
 from control_plane.domain.copies import replace
+from control_plane.domain.ids import AttemptKey, RunId
 from control_plane.domain.log import LogKind, LogRecord
 from control_plane.domain.logs import LogSeal
 from control_plane.domain.protocol import judge_exited
@@ -99,3 +100,11 @@ def test_the_seal_is_given_once_at_a_time_and_only_for_no_bytes() -> None:
     store.append(KEY, 0, [LogRecord(kind=LogKind.STDOUT, at=AT.now, data=b"x")])
     with ingest.ending(KEY, 0) as begun:
         assert begun is None
+
+
+def test_what_is_no_runs_id_is_left_to_the_verdict(tmp_path: Path) -> None:
+    store, watch = FileLogStore(tmp_path), Watch()
+    ingest = Ingest(ledger=MemoryLedger(watch), store=store, watch=watch)
+    with ingest.ending(AttemptKey(run_id=RunId("../r"), lease_epoch=1), 0) as none:
+        assert none is None
+    store.close()
