@@ -11,6 +11,7 @@ from pathlib import Path
 from control_plane.cli import contract
 from control_plane.cli.client import Client
 from control_plane.cli.errors import CliError
+from control_plane.cli.exits import ExitCode
 from control_plane.cli.plain import plain
 from control_plane.cli.rpc_errors import status_name, translate
 
@@ -64,7 +65,10 @@ class Download:
         if known is not None:
             if known == found.sha256:
                 return False
-            raise CliError(f"{plain(found.name)} is in {self._target} already, with other bytes; it was left alone")
+            raise CliError(
+                f"{plain(found.name)} is in {self._target} already, with other bytes; it was left alone",
+                exit_code=ExitCode.CONFLICT,
+            )
         partial = last + PARTIAL
         for from_there in (True, False):
             if not from_there:

@@ -12,6 +12,7 @@ from control_plane.cli.commands import command
 from control_plane.cli.completing import complete_runs
 from control_plane.cli.downloading import Download
 from control_plane.cli.errors import CliError
+from control_plane.cli.exits import ExitCode
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.output import Column, Printer, View, when
 from control_plane.cli.plain import plain
@@ -59,7 +60,11 @@ def download(inv: Invocation, run: str, names: tuple[str, ...], to: str) -> None
     newest = {found.name: found for found in sorted(_stored(inv, run), key=lambda found: found.lease_epoch)}
     unknown = [plain(name) for name in names if name not in newest]
     if unknown:
-        raise CliError(f"the run has no artifact {', '.join(unknown)}", next_command=f"banksman run artifacts {run}")
+        raise CliError(
+            f"the run has no artifact {', '.join(unknown)}",
+            exit_code=ExitCode.NOT_FOUND,
+            next_command=f"banksman run artifacts {run}",
+        )
     target = Download(inv.client, inv.project, Path(to))
     for name in dict.fromkeys(names or newest):
         place = plain(str(Path(to) / name))

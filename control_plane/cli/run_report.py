@@ -30,7 +30,12 @@ FORMATS = {"md": "MARKDOWN", "markdown": "MARKDOWN", "html": "HTML", "json": "JS
     ),
 )
 @click.argument("run", shell_complete=complete_runs)
-@click.option("--format", "form", type=click.Choice(tuple(FORMATS)), help="One of the formats that there are.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(tuple(FORMATS)),
+    help="One of the formats that there are (default: as FILE ends, else the first).",
+)
 @click.option("--to", metavar="FILE", help="Write it to a file instead of standard output.")
 @click.option("--list", "listed", is_flag=True, help="List the run's reports.")
 def report(inv: Invocation, run: str, form: str | None, to: str | None, listed: bool) -> None:
@@ -41,6 +46,8 @@ def report(inv: Invocation, run: str, form: str | None, to: str | None, listed: 
     if listed:
         inv.printer.rows(_stored(inv, run), REPORT)
         return
+    if form is None and to is not None and (ending := Path(to).suffix.lower().lstrip(".")) in FORMATS:
+        form = ending
     number = contract.task_pb2.ReportFormat.Value(f"REPORT_FORMAT_{FORMATS[form] if form else 'UNSPECIFIED'}")
     request = contract.report_pb2.GetReportRequest(project=inv.project, run=run, format=number)
     answer = inv.client.call(inv.client.reports.GetReport, request, repeatable=True)

@@ -78,7 +78,10 @@ def test_what_is_named_is_there_when_the_run_has_settled(shared: House) -> None:
     again = shared.cli("run", "download", run.id, "large.out", "--to", str(target))
     assert (again.returncode, b"is there" in again.stderr) == (0, True), again
     unknown = shared.cli("run", "download", run.id, "nothing", "--to", str(target))
-    assert unknown.returncode != 0
+    assert unknown.returncode == 3, unknown
+    (target / "dist/a.txt").write_bytes(b"mine")
+    kept = shared.cli("run", "download", run.id, "dist/a.txt", "--to", str(target))
+    assert (kept.returncode, (target / "dist/a.txt").read_bytes()) == (6, b"mine"), kept
 
 
 def test_what_is_required_and_not_there_fails_a_run_that_went_well(shared: House) -> None:

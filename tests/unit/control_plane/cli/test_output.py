@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import pathlib
 
 import pytest
 import yaml
-from banksman.v1 import run_pb2, spec_pb2, task_pb2
+from banksman.v1 import report_pb2, run_pb2, spec_pb2, task_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,3 +196,22 @@ def test_a_file_that_is_not_there_is_told_without_numbers(line: str) -> None:
     outcome = banksman(*line.split(), "/nonexistent")
     assert outcome.exit_code == 2
     assert "cause: No such file or directory\n" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "asked"),
+    [
+        ("r.pdf", [], task_pb2.REPORT_FORMAT_PDF),
+        ("r.HTML", [], task_pb2.REPORT_FORMAT_HTML),
+        ("r.txt", [], task_pb2.REPORT_FORMAT_UNSPECIFIED),
+        ("pdf", [], task_pb2.REPORT_FORMAT_UNSPECIFIED),
+        ("r.pdf", ["--format", "md"], task_pb2.REPORT_FORMAT_MARKDOWN),
+    ],
+)
+def test_a_reports_file_says_by_its_ending_which_report_it_is(
+    tmp_path: pathlib.Path, name: str, more: list[str], asked: task_pb2.ReportFormat
+) -> None:
+    answer = report_pb2.GetReportResponse(body=b"x", media_type="text/plain")
+    outcome = banksman("run", "report", "r", "--to", str(tmp_path / name), *more, script=[("GetReport", answer)])
+    assert outcome.calls[0].request.format == asked
+    assert (tmp_path / name).read_bytes() == b"x"
