@@ -80,9 +80,10 @@ class ForkServer:
     def _timeout_s(self) -> float:
         if not self._orphans.are_dealt_with:
             return 0.01
-        if self._wants_spares(time.monotonic()):
+        now_s = time.monotonic()
+        if self._wants_spares(now_s):
             return QUIET_S
-        if self._shims.has_spares_to_dismiss:
+        if self._shims.has_spares_to_dismiss or self._shims.was_refused(now_s):
             return BUSY_S
         return 30.0 if self._useless_since_s is None else min(30.0, IDLE_S / 4)
 

@@ -68,6 +68,7 @@ class Shim:
         self._streams: StepStreams | None = None
         self._clearing: Clearing | None = None
         self._cgroup: Cgroup | None = None
+        self._child_pid = 0
         self._child_start_time: int | None = None
         self._run_socket: RunSocket | None = None
         self._meter = Meter()
@@ -188,7 +189,7 @@ class Shim:
         except OSError as error:
             self._hear(ForkFailed(message=f"no process could be forked: {error.strerror}"))
             return
-        self._cgroup, self._child_start_time = starter.cgroup, starter.start_time
+        self._cgroup, self._child_pid, self._child_start_time = starter.cgroup, starter.pid, starter.start_time
         self._streams = streams = starter.streams
         streams.instruct(
             instruction.encode(), stdin=start.stdin, merge_output=self._start.merge_output, needles=self._needles
@@ -260,7 +261,8 @@ class Shim:
     def _reap(self) -> None:
         for ended in tree.reap():
             self._meter.add_child(ended)
-            if ended.pid == self._state.pid and not self._state.leader_gone:
+            # Not the decisions' pid: a child that was forked ahead may have ended before they have heard of it.
+            if ended.pid == self._child_pid and not self._state.leader_gone:
                 oom = ended.signal == signal.SIGKILL and self._cgroup is not None and self._cgroup.oom_kills() > 0
                 self._hear(LeaderExited(exit_code=ended.exit_code, signal=ended.signal, oom_killed=oom))
         drains = self._state.leader_gone or any(isinstance(event, LeaderExited) for event in self._waiting)

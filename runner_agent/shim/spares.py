@@ -50,7 +50,11 @@ class Shims:
 
         After a fork every page that we write to is copied: several forks in a row cost these copies once.
         """
-        return now_s - self._refused_s >= BUSY_S and len(self._spares) < max(1, self._wanted(now_s) // 2)
+        return not self.was_refused(now_s) and len(self._spares) < max(1, self._wanted(now_s) // 2)
+
+    def was_refused(self, now_s: float) -> bool:
+        """Whether the last try was so short a time ago that the next one has to wait."""
+        return now_s - self._refused_s < BUSY_S
 
     def _wanted(self, now_s: float) -> int:
         return max(1, sum(now_s - started_s < BUSY_S for started_s in self._started_s))

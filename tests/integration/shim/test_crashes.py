@@ -377,6 +377,18 @@ async def test_a_dead_spare_is_replaced_and_leaves_no_cgroup(host: Host) -> None
     assert record.exit_code == 0
 
 
+async def test_a_first_child_that_died_while_its_shim_was_waiting_is_no_run_that_goes_on(host: Host) -> None:
+    def waiting() -> int | None:
+        spares = tree.children(host.fork_server.pid)
+        return next((child for spare in spares for child in tree.children(spare)), None)
+
+    os.kill(wait_for(waiting, what="a child that waits ahead"), signal.SIGKILL)
+    run = await host.start(step("true"))
+    record = await run.end()
+    assert (record.outcome, record.tree_empty) == (Outcome.NOT_STARTED, True)
+    assert not any(isinstance(event, Started) for event in run.events)
+
+
 async def test_sockets_are_ours_alone(host: Host) -> None:
     run = await host.start(step("sleep", "1000"))
     await run.until(Started)
