@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shlex
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from control_plane.cli.log_writer import LogWriter
 from control_plane.cli.output import span
 from control_plane.cli.plain import plain
 from control_plane.cli.waiting import wait_for_run
-from control_plane.cli.words import reason_sentence, short_id, state_word
+from control_plane.cli.words import enum_word, reason_sentence, short_id, state_word
 
 TICK_S = 1.0
 CANCEL_AGAIN_S = 5.0
@@ -218,6 +219,8 @@ def follow_run(inv: Invocation, run: contract.run_pb2.Run, *, wait_timeout_s: fl
     """Follow a fresh run and say how it ended. Returns the exit code."""
     ended = RunFollower(inv, run, wait_timeout_s=wait_timeout_s).follow() if run.is_active else Ended(run, True)
     inv.say(end_line(ended.run))
+    if meant := shell_line(ended.run):
+        inv.say(f"next:  no shell reads a command; if one is wanted: banksman run exec -- {meant}")
     code = of_run(ended.run, propagate=propagate)
     if not ended.log_complete:
         inv.say("banksman: the log is incomplete: its runner is away or has lost the rest")
@@ -233,3 +236,11 @@ def end_line(run: contract.run_pb2.Run) -> str:
     reason = reason_sentence(run).rstrip(". ") or "it ended"
     facts = f"{format_duration(took)}, run {run.id}" if took is not None else f"run {run.id}"
     return plain(f"banksman: {state_word(run)}: {reason}. ({facts})")
+
+
+def shell_line(run: contract.run_pb2.Run) -> str:
+    """What was probably meant by a command that is one word with blanks in it and names no program; else empty."""
+    words = [word for step in run.spec.steps for word in step.command.argv]
+    if enum_word(run, "reason") != "SPAWN_FAILED" or len(words) != 1 or " " not in words[0].strip():
+        return ""
+    return plain(shlex.join(["sh", "-c", words[0]]))

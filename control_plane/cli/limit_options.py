@@ -114,7 +114,11 @@ def set_project(project: contract.project_pb2.Project, said: dict[str, Any]) -> 
         if text == DEFAULT:
             project.retention.ClearField(name)
         elif text is not None:
-            seconds = Seconds().convert(text, None, None)
+            try:
+                seconds = Seconds().convert(text, None, None)
+            except click.BadParameter as error:
+                error.param_hint = f"'--keep-{name}'"
+                raise
             kept = getattr(project.retention, name)
             kept.SetInParent()
             kept.FromNanoseconds(round(seconds * 1e9))

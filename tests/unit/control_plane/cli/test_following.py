@@ -15,7 +15,7 @@ import pytest
 from banksman.v1 import log_pb2, run_pb2
 from google.protobuf import duration_pb2
 
-from control_plane.cli.following import Ended, RunFollower, end_line
+from control_plane.cli.following import Ended, RunFollower, end_line, shell_line
 from control_plane.cli.interrupts import Interrupts
 from control_plane.cli.invocation import Invocation
 from control_plane.cli.log_stream import Begin, Piece
@@ -152,6 +152,21 @@ class Restarted(Logbook):
         if self.looked in self.away:
             context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
         return self.run()
+
+
+@pytest.mark.parametrize(
+    ("argv", "reason", "meant"),
+    [
+        (["echo 'hi' && ls"], run_pb2.REASON_SPAWN_FAILED, """sh -c 'echo '"'"'hi'"'"' && ls\'"""),
+        (["echo", "hi"], run_pb2.REASON_SPAWN_FAILED, ""),
+        (["nothing"], run_pb2.REASON_SPAWN_FAILED, ""),
+        (["/a program"], run_pb2.REASON_EXIT_NONZERO, ""),
+    ],
+)
+def test_a_command_line_in_one_word_is_told_of_the_shell(argv: list[str], reason: run_pb2.Reason, meant: str) -> None:
+    run = run_pb2.Run(reason=reason)
+    run.spec.steps.add().command.argv.extend(argv)
+    assert shell_line(run) == meant
 
 
 def test_a_restart_between_two_attempts_does_not_end_a_follower() -> None:

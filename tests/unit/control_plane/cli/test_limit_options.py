@@ -85,3 +85,11 @@ def test_what_goes_is_counted() -> None:
     outcome = banksman("system", "gc", "--dry-run", script=[("CollectGarbage", answer)])
     assert outcome.calls[0].request.dry_run
     assert "would remove 2 runs, 3 logs and 1 artifact, 2.0 KiB" in outcome.stderr
+
+
+def test_what_is_no_duration_is_refused_with_its_option() -> None:
+    outcome = banksman(
+        "project", "update", "web", "--keep-logs", "soon", script=[("GetProject", project_pb2.Project())]
+    )
+    assert outcome.exit_code == 2
+    assert "Invalid value for '--keep-logs': 'soon' is not a duration" in outcome.stderr
