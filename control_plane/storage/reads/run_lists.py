@@ -33,7 +33,6 @@ COUNTED: Final = 200
 # An id tells when it was made, nearly: after a clock was set back ids run ahead of it, but never by a day.
 SLACK_BEFORE: Final = timedelta(minutes=1)
 SLACK_AFTER: Final = timedelta(days=1)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 Condition = ColumnElement[bool]
 
@@ -58,6 +57,8 @@ class _Way:
     where: Condition
     # The id of the run, in the index's own table.
     key: ColumnElement[str] = RUNS.c.id
+    # Whether runs of other projects lie in it, too.
+    shared: bool = False
 
     def through(self, query: Select[Any]) -> Select[Any]:
         """The query, walking along this index."""
@@ -161,7 +162,7 @@ def _bounds(wanted: RunFilter, key: ColumnElement[str]) -> list[Condition]:
 
 def _id_at(at: datetime, slack: timedelta) -> str:
     """The smallest id (UUIDv7) of the millisecond so much later, also where no calendar has it."""
-    digits = f"{max(0, to_us(at) // 1000 + slack // _MILLISECOND):012x}"
+    digits = f"{max(0, to_us(at) // 1000 + slack // timedelta(milliseconds=1)):012x}"
     return f"{digits[:8]}-{digits[8:]}"
 
 
@@ -189,12 +190,15 @@ def _entries(connection: Connection, way: _Way, wanted: RunFilter) -> int:
 
 def _all_ways(project_id: ProjectId, wanted: RunFilter) -> list[_Ways]:
     """One entry for each thing that is asked for and lies in an index."""
-    found = [_ways(project_id, part) for part in _parts(wanted.matching)]
+    found = [ways for part in _parts(wanted.matching) if (ways := _ways(project_id, part))]
     if wanted.task_id is not None:
         found.append((_of_task(wanted.task_id),))
     if wanted.states:
         found.append(tuple(_in_state(project_id, state) for state in sorted(set(wanted.states))))
-    return [ways for ways in found if ways]
+    if any(way.shared for ways in found for way in ways):
+        # Of a small project among large ones all runs are looked at sooner.
+        found.append((_Way(where=and_(RUNS.c.project_id == project_id, text(f"runs.{VISIBLE_RUN}"))),))
+    return found
 
 
 def _ways(project_id: ProjectId, part: Filter) -> _Ways:
@@ -241,8 +245,7 @@ def _of_comparison(project_id: ProjectId, part: Comparison, *, denied: bool = Fa
 def _of_word(project_id: ProjectId, field: str, word: str) -> _Way:
     if field == "state":
         return _in_state(project_id, word)
-    mine = and_(RUNS.c.project_id == project_id, RUNS.c.trigger_type == word, text(f"runs.{VISIBLE_RUN}"))
-    return _Way(where=mine)
+    return _Way(where=and_(RUNS.c.project_id == project_id, RUNS.c.trigger_type == word, text(f"runs.{VISIBLE_RUN}")))
 
 
 def _in_state(project_id: ProjectId, state: str) -> _Way:
@@ -274,7 +277,7 @@ def _of_template_name(project_id: ProjectId, name: str) -> _Way:
 
 def _of_creator(value: str) -> _Way:
     named = select(PRINCIPALS.c.id).where(PRINCIPALS.c.name == value).scalar_subquery()
-    return _Way(where=and_(RUNS.c.created_by == func.coalesce(named, value), text(f"runs.{VISIBLE_RUN}")))
+    return _Way(where=and_(RUNS.c.created_by == func.coalesce(named, value), text(f"runs.{VISIBLE_RUN}")), shared=True)
 
 
 def _of_runner(value: str) -> _Way:
@@ -287,11 +290,11 @@ def _of_runner(value: str) -> _Way:
         later.c.lease_epoch > ATTEMPTS.c.lease_epoch,
     )
     mine = and_(ATTEMPTS.c.runner_id == func.coalesce(named, value), text(f"attempts.{ANY_ATTEMPT}"), ~again)
-    return _Way(where=mine, key=ATTEMPTS.c.run_id)
+    return _Way(where=mine, key=ATTEMPTS.c.run_id, shared=True)
 
 
 def _of_mark(part: Comparison) -> _Way:
     if part.field == "label" and not part.key:
-        return _Way(where=and_(RUN_MARKS.c.key == part.value, text(A_LABEL)), key=RUN_MARKS.c.run_id)
+        return _Way(where=and_(RUN_MARKS.c.key == part.value, text(A_LABEL)), key=RUN_MARKS.c.run_id, shared=True)
     mark = and_(RUN_MARKS.c.key == part.key, RUN_MARKS.c.value == part.value)
-    return _Way(where=mark, key=RUN_MARKS.c.run_id)
+    return _Way(where=mark, key=RUN_MARKS.c.run_id, shared=True)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine, insert
 from control_plane.domain.attempt import AttemptState
 from control_plane.domain.filter_fields import RUN_FIELDS
 from control_plane.domain.filters import parse_filter
-from control_plane.domain.ids import PrincipalId, RunnerId, TaskId
+from control_plane.domain.ids import PrincipalId, ProjectId, RunnerId, TaskId
 from control_plane.domain.reason import Reason
 from control_plane.domain.run import Run, RunState, TriggerType
 from control_plane.domain.runner import Runner
@@ -80,6 +80,8 @@ NOTHING = {
     "state": "state = LOST",
     "reason": "reason = RUN_TIMEOUT",
 }
+# Indexes that projects share.
+SHARED = [USUAL[name] for name in ("tag", "label", "label's key", "runner", "creator", "both")]
 FILTERS = [*USUAL.values(), *UNUSUAL.values(), *NOTHING.values()]
 
 
@@ -102,7 +104,7 @@ class Shop:
         with self._engine.begin() as connection:
             self._runs(connection, "usual", count)
 
-    def steps(self, wanted: RunFilter) -> int:
+    def steps(self, wanted: RunFilter, project_id: ProjectId = PROJECT_ID) -> int:
         """Of one page, in tens."""
         counted = 0
 
@@ -115,7 +117,7 @@ class Shop:
             raw = connection.connection.driver_connection
             assert raw is not None
             raw.set_progress_handler(tick, 10)
-            reads.list_runs(connection, PROJECT_ID, wanted, PageRequest())
+            reads.list_runs(connection, project_id, wanted, PageRequest())
             raw.set_progress_handler(None, 0)
             connection.rollback()
         return counted
@@ -158,7 +160,7 @@ def costs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     engines = sqlite.open_engines(tmp_path_factory.mktemp("lists") / "banksman.db")
     schema.migrate(engines.writer)
     shop = Shop(engines.writer, SELDOM)
-    found: dict[str, list[int]] = {text: [] for text in FILTERS}
+    found: dict[str, list[int]] = {text: [] for text in (*FILTERS, *(f"elsewhere {text}" for text in SHARED))}
     for more in (FEW, MANY - FEW):
         shop.usual(more)
         if request.param == "with statistics":
@@ -167,6 +169,9 @@ def costs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 connection.rollback()
         for text in FILTERS:
             found[text].append(shop.steps(RunFilter(matching=parse_filter(text, RUN_FIELDS))))
+        for text in SHARED:
+            wanted = RunFilter(matching=parse_filter(text, RUN_FIELDS))
+            found[f"elsewhere {text}"].append(shop.steps(wanted, ProjectId("another")))
     yield found
     engines.dispose()
 
@@ -175,6 +180,12 @@ def costs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_a_filter_costs_the_same_with_many_runs(costs: dict[str, list[int]], text: str) -> None:
     few, many = costs[text]
     assert many <= 1.5 * few + 100, f"{few}0 steps with {FEW} runs stored, {many}0 with {MANY}"
+
+
+@pytest.mark.parametrize("text", SHARED)
+def test_a_small_project_pays_nothing_for_the_runs_of_others(costs: dict[str, list[int]], text: str) -> None:
+    few, many = costs[f"elsewhere {text}"]
+    assert many <= 1.5 * few + 100, f"{few}0 steps with {FEW} runs of others stored, {many}0 with {MANY}"
 
 
 def test_every_field_is_among_them() -> None:
