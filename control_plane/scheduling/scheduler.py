@@ -179,6 +179,9 @@ class Scheduler:
         except BanksmanError as error:
             log.warning("a schedule could not be fired yet", schedule=name, error=str(error))
             await asyncio.sleep(self._settings.retry_s)
+        except Exception:  # one schedule that cannot be fired must not take the control plane down
+            log.exception("a schedule could not be fired", schedule=name)
+            await asyncio.sleep(self._settings.retry_s)
         finally:
             self._room.release()
             self._due.pop(name, None)

@@ -262,8 +262,9 @@ async def test_the_next_instant_of_an_interval_is_not_far_away_after_a_start(sta
         assert nightly.id not in stage.alarms.armed, "a rule that names local times has had them"
 
 
-async def test_a_database_that_does_not_answer_delays_a_firing_only(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [Unavailable(ErrorCode.STORAGE_UNAVAILABLE), LookupError("no spec")])
+async def test_a_firing_that_fails_is_late_and_nothing_else(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     made = await stage.schedule(name="s", every_s=20.0)
     real, tries = schedules.fire, 0
@@ -272,7 +273,7 @@ async def test_a_database_that_does_not_answer_delays_a_firing_only(
         nonlocal tries
         tries += 1
         if tries <= 2:
-            raise Unavailable(ErrorCode.STORAGE_UNAVAILABLE)
+            raise error
         return await real(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(scheduling.schedules, "fire", failing)
