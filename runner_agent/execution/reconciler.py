@@ -121,13 +121,15 @@ class Reconciler:
         if not self._deciding:
             self._work_off()
 
-    def _work_off(self) -> None:
+    def _work_off(self, *, woken: bool = False) -> None:
         """Decide on all that waits. What goes wrong ends `run`, whoever has told the event."""
         over = self._over
         if over is None or over.done():
             return
         self._deciding = True
         try:
+            if woken:
+                self._tick_if_due()
             while self._waiting and self._leave is None:
                 arrival = self._waiting.popleft()
                 if arrival.outbox is not None:
@@ -163,13 +165,15 @@ class Reconciler:
             self._alarm = asyncio.get_running_loop().call_later(wait_s, self._woken)
 
     def _woken(self) -> None:
-        """The alarm may have been set for an instant that has moved since: then it is only set anew."""
         self._alarm, self._alarm_boot_ns = None, None
+        self._work_off(woken=True)
+
+    def _tick_if_due(self) -> None:
+        """The alarm may have been set for an instant that has moved since: then it is only set anew."""
         wake = core.next_wake(self._state)
         if wake is not None and wake <= self._clock.boottime_ns():
             load, disk_free_bytes = self._measure()
             self._waiting.append(_Arrival(event=Tick(load=load, disk_free_bytes=disk_free_bytes)))
-        self._work_off()
 
     def _decide(self, event: Event) -> None:
         self._state, outputs = core.decide(self._state, event, self._clock.boottime_ns())
