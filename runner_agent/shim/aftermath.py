@@ -112,6 +112,7 @@ class RunDirectory:
         boot_ids = tuple(identity.boot_id for identity in identities)
         rebooted = remains.was_rebooted(boot_ids, files.boot_id())
         killed, empty = (0, True) if rebooted else _sweep(directory, identities)
+        _sync_spool(directory)
         end = log_end(directory)
         stop = files.read_json(directory, "stop")
         reason = None if stop is None else stop.get("reason")
@@ -214,6 +215,16 @@ def _empty_cgroup(path: str | None, casualties: tree.Casualties) -> bool:
 
 
 # ---- the log of a dead shim
+
+
+def _sync_spool(directory: str) -> None:
+    """What the exit record counts must outlive a power cut with it; the dead shim had synced up to a second ago."""
+    for number in spool_format.file_numbers(directory):
+        descriptor = os.open(os.path.join(directory, spool_format.file_name(number)), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def log_end(directory: str) -> LogEnd:

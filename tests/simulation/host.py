@@ -218,6 +218,7 @@ class SimRemains:
         killed, empty = (0, True) if rebooted else self._sweep(identities[0].shim_pid)
         digest = LogDigest()
         for record in directory.spool:
+            record.synced = True
             digest.data(record.data)
         stop: Reason | None = directory.files.get("stop")
         found = remains.Findings(
