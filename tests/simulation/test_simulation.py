@@ -14,8 +14,8 @@ from tests.simulation.regressions import REGRESSIONS
 from tests.simulation.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
-# Two batches, so that they run side by side.
-BATCHES = (range(1_000, 1_006), range(2_002, 2_006))
+# Some batches, so that they run side by side.
+BATCHES = (range(1_000, 1_006), range(2_002, 2_006), range(33, 38))
 
 
 @pytest.mark.parametrize("seeds", BATCHES, ids=lambda seeds: f"{seeds[0]}-{seeds[-1]}")
