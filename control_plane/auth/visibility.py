@@ -56,7 +56,8 @@ def own_run(connection: Connection, caller: Caller, project: str, text: str) -> 
         return run
     task = None if run.task_id is None else reads.task(connection, run.task_id)
     if task is None or not _owns(caller, task):
-        raise reads.no_run(text)
+        text = f"Run {run.id} is not yours to delete: only who made it, its task's owner and admins may."
+        raise NotFound(ErrorCode.RUN_NOT_FOUND, text)
     return run
 
 

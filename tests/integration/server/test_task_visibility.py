@@ -241,3 +241,15 @@ async def status_of(call):
     except grpc.aio.AioRpcError as error:
         return error.code()
     return OK
+
+
+async def test_who_sees_a_run_learns_why_it_cannot_be_deleted(server):
+    people = People(server)
+    await people.arrive()
+    task = await people.task(public=True)
+    run = await people.doors["owner"].tasks.RunTask(task_pb2.RunTaskRequest(project="web", task=task))
+    for name, told in (("member", "is not yours to delete"), ("stranger", "There is no run")):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await people.doors[name].runs.DeleteRun(run_pb2.DeleteRunRequest(run=run.id))
+        assert caught.value.code() is NOT_FOUND
+        assert told in caught.value.details()
