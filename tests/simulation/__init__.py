@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+BUSY_RUNS, BUSY_FAULTS = 20, 5
+
+
 @dataclass(slots=True, kw_only=True)
 class Summary:
     """What was simulated and what came of it. `violations` are (seed, sentence)."""
@@ -36,6 +39,9 @@ class Summary:
     # Of the simulated hours with the fewest of them.
     fewest_runs: int = 1 << 30
     fewest_faults: int = 1 << 30
+    # Hours, and their faults, in which at least BUSY_RUNS runs were asked for and BUSY_FAULTS faults happened.
+    busy_hours: float = 0.0
+    busy_faults: int = 0
 
     @property
     def faults(self) -> int:
@@ -94,7 +100,11 @@ def _add(made: Summary, world: World) -> None:
     made.partitions += world.faults.partitions
     made.overlaps += len(world.truth.overlaps)
     made.fewest_runs = min(made.fewest_runs, len(world.wishes))
-    made.fewest_faults = min(made.fewest_faults, sum(world.faults.counts.values()))
+    faults = sum(world.faults.counts.values())
+    made.fewest_faults = min(made.fewest_faults, faults)
+    if len(world.wishes) >= BUSY_RUNS and faults >= BUSY_FAULTS:
+        made.busy_hours += world.hours
+        made.busy_faults += faults
     for into, counts in (
         (made.faults_by_kind, world.faults.counts),
         (made.crash_points, world.loop.crash_points),
