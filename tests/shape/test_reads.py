@@ -16,7 +16,7 @@ FEW, MANY = 3, 12
 # The most that each call may take; the others take one.
 STATEMENTS = {
     "ListRuns by task": 3,
-    "ListRuns by filter": 4,
+    "ListRuns by filter": 5,
     "ListRunEvents": 2,
     "ListRunners": 2,
     "GetRun": 4,

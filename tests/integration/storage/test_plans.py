@@ -170,8 +170,9 @@ def _plan(connection: Connection, query: Callable[[Connection], object]) -> list
     return lines
 
 
-# Indexes that hold only the few rows that are waiting or alive, and a table with a row per host, may be read whole.
-FEW = ("runs USING INDEX ix_runs_queue", "ix_runs_active", "ix_attempts_live", "SCAN runners")
+# Indexes that hold only the few rows that are waiting or alive, a table with a row per host, and the subquery that
+# counts an index's first 200 entries may be read whole.
+FEW = ("runs USING INDEX ix_runs_queue", "ix_runs_active", "ix_attempts_live", "SCAN runners", "SCAN anon_1")
 
 
 @pytest.mark.parametrize("name", QUERIES)
