@@ -30,7 +30,10 @@ NAMES = ("build", "build it", "night", "nightly", "a*", 'q"uote', "back\\slash")
 TAGS = ("nightly", "a b", "x", "it's")
 VALUES = ("core", "web", "1")
 KEYS = ("team", "a/b", "x.y-z")
-TIMES = tuple(later(seconds) for seconds in (-60, 0, 1, 90))
+# An id is never more than a minute older than the row: lists by time begin and end by ids.
+TIMES = tuple(later(seconds) for seconds in (-60, 0, 1, 45))
+# What an index is chosen by is shaped like an id, or it is a name.
+TEMPLATE_IDS = tuple(TemplateId(f"0190aaaa-0000-7000-8000-0000000000{number}") for number in ("a0", "a1"))
 OTHER_ID = PrincipalId("0190aaaa-0000-7000-8000-00000000000f")
 MOST = PageRequest(page_size=1000)
 
@@ -39,7 +42,7 @@ def made_of(number: int) -> dict[str, Any]:
     """The template that a task or run was made of, if it was."""
     if number % 3:
         return {}
-    return {"template_id": TemplateId(f"t{number % 2}"), "template_name": NAMES[number % 2], "template_version": 1}
+    return {"template_id": TEMPLATE_IDS[number % 2], "template_name": NAMES[number % 2], "template_version": 1}
 
 
 class Stock:
@@ -213,7 +216,7 @@ def leaves(fields: dict[str, Field], words: tuple[str, ...]) -> st.SearchStrateg
 
 
 def texts(fields: dict[str, Field]) -> st.SearchStrategy[str]:
-    words = (*NAMES, "ada", "bob", "one", "two", "t0", USER_ID, "nobody")
+    words = (*NAMES, "ada", "bob", "one", "two", TEMPLATE_IDS[0], USER_ID, "nobody")
     return st.recursive(
         leaves(fields, words),
         lambda inner: st.one_of(
