@@ -220,11 +220,12 @@ def _empty_cgroup(path: str | None, casualties: tree.Casualties) -> bool:
 def _sync_spool(directory: str) -> None:
     """What the exit record counts must outlive a power cut with it; the dead shim had synced up to a second ago."""
     for number in spool_format.file_numbers(directory):
-        descriptor = os.open(os.path.join(directory, spool_format.file_name(number)), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
+            files.sync_file(os.path.join(directory, spool_format.file_name(number)))
+        except OSError as error:
+            # As when it is read: what the disk no longer gives becomes a gap, and must not keep the run from its end.
+            if not spool_format.is_lost_for_good(error):
+                raise
 
 
 def log_end(directory: str) -> LogEnd:

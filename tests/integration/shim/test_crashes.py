@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ from runner_agent.execution.shim_link import (
     StepEnded,
     UnknownShimVersion,
 )
-from runner_agent.shim import attempt_files, codec, files, protocol, spool_format, tree
+from runner_agent.shim import attempt_files, codec, files, protocol, tree
 from runner_agent.shim.cgroups import own_cgroup
 from tests.failpoints.control import Failpoints
 from tests.failpoints.inside import arm_fork_servers
@@ -173,29 +172,6 @@ async def test_a_dead_shims_tree_is_killed_and_proven_empty_by_its_guard(any_hos
     assert (run.directory / "tombstone").exists()
     assert any_host.state.settle("run", 3).record == record
     any_host.state.release("run", 3)
-
-
-async def test_what_is_said_of_a_dead_shims_log_outlives_a_power_cut(
-    host: Host, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = await host.start(python(trees.DOUBLE_FORKED), run_id="run", epoch=3)
-    await run.bytes_below(len(b"ready\n"))
-    os.kill(run.link.shim_pid, signal.SIGKILL)
-    await run.until(ShimGone)
-    synced: list[str] = []
-    for name in ("fsync", "fdatasync"):
-        real = getattr(os, name)
-
-        def sync(descriptor: int, real: Callable[[int], None] = real) -> None:
-            synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")).name)
-            real(descriptor)
-
-        monkeypatch.setattr(os, name, sync)
-    record = host.state.settle("run", 3, patience_s=10).record
-    assert record is not None
-    assert record.final_offset == len(b"ready\n")
-    before = synced[: synced.index(files.RESERVE)]
-    assert spool_format.file_name(0) in before, f"an exit record counts bytes that a power cut may take: {synced}"
 
 
 async def test_an_unguarded_shims_death_is_not_proven_without_a_cgroup(any_host: Host) -> None:
