@@ -14,7 +14,7 @@ from runner_agent.execution.log_reader import LogReader, retire
 from runner_agent.execution.translate import log_record
 
 READ_AHEAD_BYTES = 512 << 10
-RETIRE_BYTES = 16 << 20
+RETIRE_BYTES = 4 << 20
 MAX_CHUNK_RECORDS = 1_024
 
 

@@ -49,31 +49,35 @@ class NeedleSet:
 
 
 class Masker:
-    """One stream. `feed` returns what is certain, `finish` the rest."""
+    """One stream. `feed` returns what is certain, `finish` the rest.
+
+    What `feed` returns may be a view of what it was given: use it before that memory is used again.
+    """
 
     def __init__(self, needles: NeedleSet) -> None:
         self._needles = needles
         self._held = b""
         self._covered = 0  # so many of the held bytes stand under a token that was already written
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: bytes | memoryview) -> bytes | memoryview:
         """Take the next bytes; return those, masked, that no later byte can change."""
         if not self._needles.anchors and not self._held:
             return data
-        buffer = self._held + data if self._held else data
+        buffer = b"".join((self._held, data))
         return self._write(buffer, self._hold_from(buffer))
 
-    def finish(self) -> bytes:
+    def finish(self) -> bytes | memoryview:
         """The stream has ended: what was held back, masked."""
         return self._write(self._held, len(self._held))
 
-    def _write(self, buffer: bytes, hold: int) -> bytes:
+    def _write(self, buffer: bytes, hold: int) -> bytes | memoryview:
         spans = self._spans(buffer)
         covered = self._covered
         if not spans and not covered:
             self._held = buffer[hold:]
-            return buffer[:hold] if hold < len(buffer) else buffer
-        out: list[bytes] = []
+            return memoryview(buffer)[:hold] if hold < len(buffer) else buffer
+        out: list[bytes | memoryview] = []
+        view = memoryview(buffer)
         at = 0
         if covered:
             # The stretch whose token is written may go on.
@@ -83,10 +87,10 @@ class Masker:
         for start, end in spans:
             if start >= hold:
                 break
-            out += (buffer[at:start], self._needles.token)
+            out += (view[at:start], self._needles.token)
             at = end
         if at < hold:
-            out.append(buffer[at:hold])
+            out.append(view[at:hold])
         self._held = buffer[hold:]
         self._covered = max(0, at - hold)
         return b"".join(out)

@@ -130,4 +130,4 @@ class Words:
         """The text without secrets."""
         masker = Masker(self._needles)
         data = text.encode("utf-8", "surrogatepass")
-        return (masker.feed(data) + masker.finish()).decode("utf-8", "replace")
+        return b"".join((masker.feed(data), masker.finish())).decode("utf-8", "replace")

@@ -226,7 +226,7 @@ class Shim:
         failure = parse_report(report)
         self._hear(ExecFailed(errno=failure.errno, message=self._words.masked(failure.message)))
 
-    def _write(self, kind: int, data: bytes) -> None:
+    def _write(self, kind: int, data: bytes | memoryview) -> None:
         at = now()
         self._spool.append(kind, self._state.step, data, wall_ns=at.wall_ns, now_ns=at.boottime_ns)
         self._active()
@@ -238,7 +238,7 @@ class Shim:
     def _say(self, text: str) -> None:
         """A line of our own in the log."""
         masker = Masker(self._needles)
-        line = masker.feed(f"banksman: {text}\n".encode("utf-8", "replace")) + masker.finish()
+        line = b"".join((masker.feed(f"banksman: {text}\n".encode("utf-8", "replace")), masker.finish()))
         at = now()
         self._spool.append(SYSTEM, self._state.step, line, wall_ns=at.wall_ns, now_ns=at.boottime_ns)
 

@@ -15,12 +15,13 @@ from runner_agent.shim import spool_format as fmt
 from runner_agent.shim.digest import LogDigest
 from runner_agent.shim.files import disk_is_full
 
-FILE_BYTES = 16 << 20
+FILE_BYTES = 4 << 20
 TAIL_BYTES = 4 << 20
 SYNC_BYTES = 32 << 20
 SYNC_NS = 1_000_000_000
 RETRY_NS = 1_000_000_000
 MAX_GAPS = 256
+MAX_UNSYNCED_FILES = 8
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class Spool:
         self.offset = 0
         self._digest = LogDigest()
         self._file: _OpenFile | None = None
+        # Files that are written to no more and may not be on disk yet, oldest first.
+        self._unsynced: list[int] = []
         self._next_number = 0
         self._heads: deque[tuple[int, int]] = deque()
         self._ring: deque[int] = deque()
@@ -58,7 +61,7 @@ class Spool:
         """Whether something was written since the last sync."""
         return self._dirty > 0
 
-    def append(self, kind: int, step: int, data: bytes, *, wall_ns: int, now_ns: int) -> None:
+    def append(self, kind: int, step: int, data: bytes | memoryview, *, wall_ns: int, now_ns: int) -> None:
         """Add bytes of one stream. Never raises for a full or failing disk: then they become a gap."""
         view = memoryview(data)
         while view:
@@ -75,11 +78,9 @@ class Spool:
 
     def sync(self) -> None:
         """Make everything appended so far survive a power cut, as far as the disk lets us."""
+        self._sync_closed()
         if self._file is not None and self._dirty:
-            try:
-                os.fdatasync(self._file.descriptor)
-            except OSError:
-                self._failures += 1  # what was lost shows as a gap when the file is read
+            self._sync(self._file.descriptor)
         self._dirty = 0
 
     def finish(self) -> tuple[int, str, tuple[tuple[int, int], ...]]:
@@ -90,6 +91,7 @@ class Spool:
         without the earlier ones.
         """
         self._close_file()
+        self.sync()
         self._seal_ring()
         self._digest.gap(self.offset)
         return self.offset, self._digest.hex(), tuple(self._digest.gaps)
@@ -210,13 +212,32 @@ class Spool:
         file = self._file
         if file is None:
             return
-        self.sync()
-        os.close(file.descriptor)
         self._file = None
+        self._unsynced.append(file.descriptor)
         if file.ring:
             self._ring.append(file.number)
         else:
             self._heads.append((file.number, file.size))
+        if len(self._unsynced) >= MAX_UNSYNCED_FILES:
+            self._sync_closed()
+
+    def _sync_closed(self) -> None:
+        """Sync the files that are complete, and let them go.
+
+        One that has no name any more is not worth its way to the disk: the agent removes it only once the server has
+        all of it durably, and we only when it has left the ring.
+        """
+        for descriptor in self._unsynced:
+            if os.fstat(descriptor).st_nlink:
+                self._sync(descriptor)
+            os.close(descriptor)
+        self._unsynced = []
+
+    def _sync(self, descriptor: int) -> None:
+        try:
+            os.fdatasync(descriptor)
+        except OSError:
+            self._failures += 1  # what was lost shows as a gap when the file is read
 
     def _remove(self, number: int) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import mmap
 import os
 import sys
 import time
@@ -23,7 +24,7 @@ _F_SETPIPE_SZ = 1031
 _FIONREAD = 0x541B
 _NO_NEEDLES = NeedleSet()
 
-Write = Callable[[int, bytes], None]
+Write = Callable[[int, bytes | memoryview], None]
 
 
 @dataclass(slots=True)
@@ -41,6 +42,7 @@ class StepStreams:
         self._theirs: list[int] = []
         self._outputs: list[_Output] = []
         self._report = b""
+        self._buffer: memoryview | None = None
         self._input = memoryview(b"")
         stdin_end, self._stdin = self._pipe(ours=1)
         stdout_end = self._make_output(STDOUT)
@@ -136,16 +138,19 @@ class StepStreams:
 
     def _read(self, output: _Output, write: Write) -> int | None:
         """Bytes read; 0 at the end, None when there is nothing now."""
+        if self._buffer is None:
+            # Always the same memory: what is new for each read is new pages for each read. Untouched, it costs nothing.
+            self._buffer = memoryview(mmap.mmap(-1, READ_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         try:
-            data = os.read(output.descriptor, READ_BYTES)
+            size = os.readv(output.descriptor, (self._buffer,))
         except BlockingIOError:
             return None
-        if data:
-            masked = output.masker.feed(data)
+        if size:
+            masked = output.masker.feed(self._buffer[:size])
             if masked:
                 write(output.kind, masked)
             output.pace.has_read(time.monotonic_ns())
-        return len(data)
+        return size
 
     def _end(self, loop: Loop, output: _Output, write: Write) -> None:
         loop.forget(output.descriptor)

@@ -272,8 +272,8 @@ _HOST: Final = (
         name="exit-record-before-the-spool",
         rule="The exit record comes behind every log byte that it counts, also on the disk.",
         file="runner_agent/shim/spool.py",
-        old="        self.sync()\n        os.close(file.descriptor)",
-        new="        os.close(file.descriptor)",
+        old="        self._close_file()\n        self.sync()\n",
+        new="        self._close_file()\n",
         killers=(HOST + "the_exit_record_comes_behind_every_byte_that_it_counts",),
     ),
     Mutant(
