@@ -62,7 +62,7 @@ def name_for(shim_pid: int, instant_ns: int) -> str:
 
 def remove_left_behind() -> None:
     """Remove the empty cgroups below our own whose shims are dead; those with processes in them cannot be removed."""
-    for parent in (own_cgroup(), own_freezer()):
+    for parent in _own_places():
         if parent is None or not os.path.isdir(parent):
             continue
         for name in os.listdir(parent):
