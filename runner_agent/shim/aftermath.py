@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
 
 from runner_agent.shim import attempt_files, cgroups, files, remains, spool_format, tree
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.digest import LogDigest
 from runner_agent.shim.messages import ExitRecord, Reason
+from runner_agent.shim.records import dataclass
 from runner_agent.shim.remains import Standing
 from runner_agent.shim.states import NS
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from runner_agent.shim.records import dataclass
 
 _RUN = re.compile(rb"[A-Za-z0-9._~-]{6,}")
 # Bytes of ordinary logs, the most frequent first. One that is not among them is rarer than all of them.

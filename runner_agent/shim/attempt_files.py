@@ -10,12 +10,12 @@ import contextlib
 import hashlib
 import os
 import signal
-from dataclasses import dataclass
 
 from runner_agent.shim import files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json, to_json
 from runner_agent.shim.messages import AttemptStart, ExitRecord, Progress, Reason, Usage
 from runner_agent.shim.orders import Verdict
+from runner_agent.shim.records import dataclass
 from runner_agent.shim.states import NS, StopRequested
 
 FORMAT_VERSION = 1

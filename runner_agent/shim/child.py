@@ -8,11 +8,14 @@ import marshal
 import os
 import resource
 import stat
-from dataclasses import dataclass
-from typing import NoReturn
 
 from runner_agent.shim.files import write_kernel
 from runner_agent.shim.linux import die_with_parent
+from runner_agent.shim.records import dataclass
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _MAX_REPORT_BYTES = 4096

@@ -7,15 +7,20 @@ little of its memory, and so copies little of it.
 from __future__ import annotations
 
 import binascii
-import dataclasses
 import json
+import sys
 import types
-import typing
 from collections.abc import Callable
 from enum import StrEnum
+from operator import attrgetter
+
+TYPE_CHECKING = False  # a fork server does without `typing`: see `records`
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 JsonObject = dict[str, object]
-T = typing.TypeVar("T")
 Convert = Callable[[object, str], object]
 
 
@@ -29,7 +34,9 @@ class BadMessage(ValueError):
 
 
 _AS_IT_IS = frozenset({str, int, float, bool, type(None)})
-_names_by_kind: dict[type, tuple[str, ...]] = {}
+# For each class: what gets all its fields at once, their names, and the names of those that may need converting.
+_Writer = tuple[Callable[[object], tuple[object, ...]], tuple[str, ...], tuple[str, ...]]
+_writers: dict[type, _Writer] = {}
 
 
 def to_json(value: object) -> object:
@@ -37,10 +44,16 @@ def to_json(value: object) -> object:
     kind = type(value)
     if kind in _AS_IT_IS:
         return value
-    names = _names_by_kind.get(kind)
-    if names is not None:
-        return {name: to_json(getattr(value, name)) for name in names}
-    return _other_to_json(kind, value)
+    writer = _writers.get(kind)
+    if writer is None:
+        return _other_to_json(kind, value)
+    get, names, others = writer
+    made = dict(zip(names, get(value), strict=False))
+    for name in others:
+        part = made[name]
+        if type(part) not in _AS_IT_IS:
+            made[name] = to_json(part)
+    return made
 
 
 def _other_to_json(kind: type, value: object) -> object:
@@ -54,10 +67,15 @@ def _other_to_json(kind: type, value: object) -> object:
         return value.value
     if isinstance(value, frozenset):
         return sorted(value)
-    if dataclasses.is_dataclass(kind):
-        _names_by_kind[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    if _is_dataclass(kind):
+        warm(kind)
         return to_json(value)
     return value
+
+
+def _is_dataclass(kind: type) -> bool:
+    """Whether it is one of ours: all have slots."""
+    return "__slots__" in kind.__dict__ and "__annotations__" in kind.__dict__
 
 
 def from_json(kind: type[T], value: object) -> T:
@@ -86,22 +104,32 @@ _plans: dict[type, _Plan] = {}
 def warm(*kinds: type[object]) -> None:
     """Work out how these dataclasses are read and written: before a fork it is done once for all."""
     for kind in kinds:
-        _plan(kind)
-        _names_by_kind[kind] = tuple(field.name for field in dataclasses.fields(kind))  # type: ignore[arg-type]
+        plan = _plan(kind)
+        names = tuple(name for name, *_ in plan)
+        others = tuple(name for name, exact, *_ in plan if exact not in _AS_IT_IS)
+        # Of one name alone no tuple is got; the second is left over.
+        get = attrgetter(*names, names[0]) if names else lambda _: ()
+        _writers[kind] = (get, names, others)
 
 
 def _plan(kind: type[object]) -> _Plan:
     known = _plans.get(kind)
     if known is None:
-        hints = typing.get_type_hints(kind).items()
-        known = _plans[kind] = tuple((name, *_reader(hint), f"{kind.__name__}.{name}") for name, hint in hints)
+        known = _plans[kind] = tuple((name, *_reader(hint), f"{kind.__name__}.{name}") for name, hint in _hints(kind))
     return known
+
+
+def _hints(kind: type[object]) -> list[tuple[str, object]]:
+    """The types of its fields, as `typing.get_type_hints` would find them."""
+    names = vars(sys.modules[kind.__module__])
+    return [(name, eval(text, names)) for name, text in kind.__annotations__.items()]  # our own source
 
 
 def _reader(hint: object) -> tuple[type | None, Convert]:
     """The type whose values need no conversion, and what converts or refuses all others."""
-    origin, parts = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
+    origin = getattr(hint, "__origin__", None)
+    parts: tuple[object, ...] = getattr(hint, "__args__", ())
+    if isinstance(hint, types.UnionType):
         exact, convert = _reader(next(part for part in parts if part is not type(None)))
         return exact, _optional(exact, convert)
     if origin is dict:
@@ -118,7 +146,7 @@ def _reader(hint: object) -> tuple[type | None, Convert]:
 
 
 def _scalar(kind: type) -> tuple[type | None, Convert]:
-    if dataclasses.is_dataclass(kind):
+    if _is_dataclass(kind):
         warm(kind)
         return None, lambda value, _: from_json(kind, value)
     if kind is bytes:

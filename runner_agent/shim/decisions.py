@@ -7,9 +7,6 @@ grace is over; the first reason wins. After a stop no further step runs, not eve
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import assert_never
-
 from runner_agent.shim.messages import Phase, Reason, Started, StepEnded, StepKind, StepRecord
 from runner_agent.shim.orders import (
     AbandonChild,
@@ -23,6 +20,7 @@ from runner_agent.shim.orders import (
     StoreIdentity,
     Tell,
 )
+from runner_agent.shim.records import replace
 from runner_agent.shim.states import (
     NS,
     Active,
@@ -46,6 +44,10 @@ from runner_agent.shim.states import (
 )
 from runner_agent.shim.stopping import deadlines, mark, own_stop, request_stop, signal_once, stop_by_clock
 from runner_agent.shim.verdict import has_failed, judge
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Never, NoReturn
 
 _BEFORE_START = (Stage.NEW, Stage.REFUSED)
 _OVER = (Stage.REFUSED, Stage.FINISHED)
@@ -119,7 +121,11 @@ def _hear(state: State, event: Event, now: Instant) -> Decision:  # noqa: C901 -
         case Ticked():
             return state, ()
         case _:
-            assert_never(event)
+            return _never(event)
+
+
+def _never(event: Never) -> NoReturn:
+    raise AssertionError(f"no event: {event!r}")
 
 
 # ---- a step's way

@@ -6,10 +6,10 @@ import errno
 import fcntl
 import os
 import zlib
-from dataclasses import dataclass
 
 from runner_agent.shim.codec import BadMessage, JsonObject, compact_json
 from runner_agent.shim.codec import read_json as read_text
+from runner_agent.shim.records import dataclass
 
 RESERVE = "exit.tmp"
 # A result of 256 KiB may be three times as long in a record: its letters are escaped.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import StrEnum
+
+from runner_agent.shim.records import dataclass, field
 
 
 class StepKind(StrEnum):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from runner_agent.shim.messages import (
     Outcome,
     Reason,
@@ -13,6 +11,7 @@ from runner_agent.shim.messages import (
     StopMark,
     StopPhase,
 )
+from runner_agent.shim.records import dataclass
 from runner_agent.shim.states import State
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from runner_agent.shim import cgroups, files, tree
 from runner_agent.shim.attempt_files import RUNS
 from runner_agent.shim.codec import JsonObject
+from runner_agent.shim.records import dataclass
 
 
 @dataclass(slots=True)

@@ -7,12 +7,12 @@ only then say what happened.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from runner_agent.shim.digest import LogDigest
 from runner_agent.shim.messages import ExitRecord, Outcome, Reason
+from runner_agent.shim.records import dataclass
 
 
 class Standing(StrEnum):

@@ -14,11 +14,11 @@ import base64
 import json
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from runner_agent.shim import protocol
 from runner_agent.shim.codec import BadMessage
 from runner_agent.shim.loop import READ, Loop
+from runner_agent.shim.records import dataclass
 from runner_agent.shim.results import MAX_RESULT_BYTES
 
 MAX_LINE_BYTES = 512 << 10

@@ -6,13 +6,13 @@ import os
 import select
 import socket
 import struct
-from dataclasses import replace
 
 from runner_agent.shim import attempt_files, files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
 from runner_agent.shim.loop import Loop
 from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
+from runner_agent.shim.records import replace
 from runner_agent.shim.rehearsal import rehearse
 from runner_agent.shim.shim import Shim
 from runner_agent.shim.starter import Starter

@@ -7,13 +7,16 @@ import signal
 import socket
 import sys
 from collections import deque
-from typing import NoReturn
 
 from runner_agent.shim import files
 from runner_agent.shim.attempt_files import Place
 from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.serve import serve, wait_and_serve
 from runner_agent.shim.starter import Starter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 MOST_SPARES = 4
 BUSY_S = 1.0

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import dataclass
 
 from runner_agent.shim import spool_format as fmt
 from runner_agent.shim.digest import LogDigest
 from runner_agent.shim.files import disk_is_full
+from runner_agent.shim.records import dataclass
 
 FILE_BYTES = 4 << 20
 TAIL_BYTES = 4 << 20

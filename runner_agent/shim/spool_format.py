@@ -14,9 +14,9 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from runner_agent.shim.codec import BadMessage
+from runner_agent.shim.records import dataclass
 
 SPOOL_VERSION = 1
 MAX_PAYLOAD_BYTES = 64 << 10

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
 
 from runner_agent.shim import cgroups, files
 from runner_agent.shim.cgroup import Cgroup
 from runner_agent.shim.child import wait_and_become
+from runner_agent.shim.records import dataclass
 from runner_agent.shim.streams import StepStreams
 
 

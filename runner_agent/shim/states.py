@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from runner_agent.shim.messages import AttemptStart, Reason, StepKind, StepRecord, StopMark
+from runner_agent.shim.records import dataclass
 
 NS = 1_000_000_000
 

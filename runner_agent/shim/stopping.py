@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from runner_agent.shim.messages import Phase, Reason, StopMark, StopPhase
 from runner_agent.shim.orders import Decision, SignalTree, StoreStop, Tell
+from runner_agent.shim.records import replace
 from runner_agent.shim.states import Instant, Stage, State, Stop, StopRequested
 
 

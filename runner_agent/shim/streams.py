@@ -9,12 +9,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from runner_agent.shim.child import ChildEnds
 from runner_agent.shim.loop import READ, WRITE, Loop
 from runner_agent.shim.mask import Masker, NeedleSet
 from runner_agent.shim.pace import ENOUGH_BYTES, REST_S, Pace
+from runner_agent.shim.records import dataclass, field
 from runner_agent.shim.spool_format import STDERR, STDOUT
 
 READ_BYTES = 256 << 10

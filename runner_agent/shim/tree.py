@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from runner_agent.shim.files import process_stat, read_kernel
 from runner_agent.shim.linux import WALL
+from runner_agent.shim.records import dataclass, field
 
 COOKIE_VARIABLE = "BANKSMAN_COOKIE"
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from runner_agent.shim.messages import Outcome, Reason, StepKind, StepRecord
 from runner_agent.shim.orders import Verdict
+from runner_agent.shim.records import replace
 from runner_agent.shim.states import Instant, State, StepPlan
 
 # A stop by the runner itself, before anything of the task ran, proves NOT_STARTED: the run may be given out again.

@@ -121,3 +121,9 @@ def test_one_that_may_not_be_written_kills_nobody(tmp_path: Path) -> None:
     assert not FreezerCgroup(str(tmp_path / "gone")).kill()
     assert FreezerCgroup(str(tmp_path / "gone")).populated() is None
     assert FreezerCgroup(str(tmp_path / "gone")).remove()
+
+
+def test_our_own_place_is_looked_up_by_the_fork_server_and_not_by_each_shim() -> None:
+    cgroups._own_places.cache_clear()
+    cgroups.remove_left_behind()
+    assert cgroups._own_places.cache_info().currsize == 1
