@@ -27,9 +27,10 @@ from runner_agent.domain.reason import Reason
 from runner_agent.execution import journal
 from runner_agent.execution.actor import Actor, AttemptOutput
 from runner_agent.execution.afterwards import asks_the_disk, judged
+from runner_agent.execution.ahead import Ahead
 from runner_agent.execution.handover import Handover
 from runner_agent.execution.journal import Notes
-from runner_agent.execution.preparation import is_much, prepare
+from runner_agent.execution.preparation import is_much
 from runner_agent.execution.removal import Leftover, Removed, WorkspaceHasFiles
 from runner_agent.execution.room import Room
 from runner_agent.execution.run_directory import Acceptance, Entry, Standing, StillLive
@@ -60,6 +61,7 @@ class Execution(Actor):
         super().__init__(key, room, tasks, over)
         self._notes = notes or Notes()
         self._place = room.workspaces.place(self.directory.name)
+        self._ahead = Ahead(room, self.directory)
         self._link: ShimLink | None = None
         self._stop: StopTree | None = None
         self._finding = False
@@ -77,10 +79,12 @@ class Execution(Actor):
     def abandon(self) -> None:
         """Let go of it; what lives goes on under its shim."""
         super().abandon()
+        self._ahead.drop_shim()
         if self._link is not None:
             self._drop(self._link)
 
     def _carry_out(self, output: AttemptOutput) -> None:
+        self._ahead.end()
         match output:
             case JournalAccept():
                 self._accept(output.slots)
@@ -92,10 +96,9 @@ class Execution(Actor):
                 self._step(self._end_unstarted(output.report), "end")
             case StopTree():
                 self._stop = output
-                if self._link is not None:
-                    self._step(self._tell_stop(), "stop")
+                self._tell_stop()
             case RenewLoss():
-                self._step(self._renew(), "renew")
+                self._renew()
             case TerminateShim():
                 self._step(self._terminate(), "terminate")
             case Forget():
@@ -114,6 +117,7 @@ class Execution(Actor):
     def _accepted(self, error: OSError | None) -> None:
         if error is None:
             self._room.post(events.JournalDone(key=self.key))
+            self._ahead.begin()
         else:
             self._log.warning("accept_failed", error=str(error))
             self._room.post(events.JournalFailed(key=self.key, error=str(error)))
@@ -124,10 +128,10 @@ class Execution(Actor):
         if is_much(assignment):
             self._step(self._prepare_much(assignment), "prepare")
         else:
-            self._prepared(prepare(self.directory, self._room.workspaces, assignment, self._notes))
+            self._prepared(self._ahead.prepare(assignment, self._notes))
 
     async def _prepare_much(self, assignment: Assignment) -> None:
-        self._prepared(await asyncio.to_thread(prepare, self.directory, self._room.workspaces, assignment, self._notes))
+        self._prepared(await asyncio.to_thread(self._ahead.prepare, assignment, self._notes))
 
     def _prepared(self, failure: ExitReport | None) -> None:
         if failure is None:
@@ -138,6 +142,8 @@ class Execution(Actor):
 
     async def _end_unstarted(self, report: ExitReport) -> None:
         record = record_of(self.key, report)
+        if self._ahead.drop_shim():
+            await self._until_left()
         try:
             stored = await asyncio.to_thread(journal.end_unstarted, self.directory, record)
         except StillLive:
@@ -155,7 +161,10 @@ class Execution(Actor):
     def _fork(self, output: Fork) -> None:
         """Goes on when a shim has taken it over."""
         self._busy = True
-        Handover(room=self._room, directory=self.directory, output=output, spawn=self._spawn, done=self._forked).begin()
+        Handover(
+            room=self._room, directory=self.directory, output=output, spawn=self._spawn, done=self._forked,
+            reserved=self._ahead.take_shim(),
+        ).begin()  # fmt: skip
 
     def _forked(self, told: ShimLink | Exception) -> None:
         if isinstance(told, ShimLink):
@@ -197,7 +206,7 @@ class Execution(Actor):
 
     # ---- stopping
 
-    async def _tell_stop(self) -> None:
+    def _tell_stop(self) -> None:
         stop = self._stop
         if self._link is None or stop is None:
             return
@@ -206,16 +215,16 @@ class Execution(Actor):
         except command.Unlaunchable:
             number = command.signal_number(DEFAULT_STOP_SIGNAL)
         try:
-            await self._link.stop(shim_reason(stop.reason), number, stop.grace_s)
+            self._link.stop(shim_reason(stop.reason), number, stop.grace_s)
         except ConnectionError:
             return  # the shim has left: its events say so, and the run directory says how it ended
 
-    async def _renew(self) -> None:
+    def _renew(self) -> None:
         renewal, self._renewal = self._renewal, None
         if self._link is None or renewal is None:
             return
         try:
-            await self._link.renew(renewal.deadline_boot_ns)
+            self._link.renew(renewal.deadline_boot_ns)
         except ConnectionError:
             return  # as above
 
@@ -315,13 +324,14 @@ class Execution(Actor):
             self._log.debug("attach_failed", error=str(error))
             return False
         self._link = link
-        await self._tell_stop()  # first: what it tells may not be understood, and then the link is gone
+        self._tell_stop()  # first: what it tells may not be understood, and then the link is gone
         self._follow(link)
         return True
 
     def _forget(self) -> None:
         """The end: nothing is carried out after it."""
         self._busy = self._forgetting = True
+        self._ahead.drop_shim()
         if self._link is not None:
             self._drop(self._link)
         if self._upload is not None:
@@ -340,12 +350,15 @@ class Execution(Actor):
             self._log.warning("workspace_not_removed", error=str(error))
         await self._remove_when_left()
 
-    async def _remove_when_left(self) -> None:
+    async def _until_left(self) -> None:
+        """A shim holds its lock for a moment after its last event; no thread should wait for that."""
         pause_s = FIRST_PAUSE_S / 8
         while pause_s < LONGEST_PAUSE_S and journal.is_held(self.directory):
-            # A shim holds its lock for a moment after its last event; no thread should wait for that.
             await asyncio.sleep(pause_s)
             pause_s *= 2
+
+    async def _remove_when_left(self) -> None:
+        await self._until_left()
         leftover = Leftover(run_id=self.key.run_id, epoch=self.key.lease_epoch, workspace=False)
         self._room.removal.put(leftover, self._removed)
 

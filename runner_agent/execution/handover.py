@@ -10,7 +10,14 @@ from pathlib import Path
 
 from runner_agent.domain.outputs import Fork
 from runner_agent.execution.room import Room
-from runner_agent.execution.shim_link import AttemptStart, ForkServer, ForkServerGone, NothingHandedOver, ShimLink
+from runner_agent.execution.shim_link import (
+    AttemptStart,
+    ForkServer,
+    ForkServerGone,
+    NothingHandedOver,
+    Reservation,
+    ShimLink,
+)
 from runner_agent.launchers import command
 from runner_agent.shim.codec import BadMessage
 
@@ -26,16 +33,22 @@ class Handover:
     output: Fork
     spawn: Callable[[Coroutine[None, None, None], str], object]
     done: Done
+    reserved: Reservation | None = None
 
     def begin(self) -> None:
-        """Ask for a shim. After any failure nothing is known to run: settle the run directory."""
+        """Give it to the shim that waits for it, or ask for one. After any failure nothing is known to run: settle.
+
+        One that waits is also taken when its fork server has died since: it would live on unguarded either way.
+        """
+        if self.reserved is not None and self.reserved.begin(self._start(), partial(self._answered, None)):
+            return
         fork_server = self.room.fork_servers.current()
         if fork_server is None:
             self.spawn(self._by_another(None), "fork")
         else:
             fork_server.begin(self.directory, self._start(), partial(self._answered, fork_server))
 
-    def _answered(self, fork_server: ForkServer, told: ShimLink | Exception) -> None:
+    def _answered(self, fork_server: ForkServer | None, told: ShimLink | Exception) -> None:
         """One that has just died is not asked again; another one is, once."""
         if isinstance(told, NothingHandedOver):
             self.spawn(self._by_another(fork_server), "fork")

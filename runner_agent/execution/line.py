@@ -90,6 +90,17 @@ class Line:
         self._hear, self._ended = hear, ended
         self._tell()
 
+    def has_ended(self) -> bool:
+        """Whether the other end has closed, as far as it can be seen now; what has come is kept as by `pause`."""
+        try:
+            while data := self._socket.recv(_READ_BYTES):
+                self._frames.feed(data)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
+
     def pause(self) -> None:
         """Tell nothing more for now; what comes is kept for who listens or receives next."""
         self._hear = self._ended = None

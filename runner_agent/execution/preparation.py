@@ -1,4 +1,4 @@
-"""What is made on disk for an attempt between its Assignment and its fork: nothing of it is synced."""
+"""What is made on disk for an attempt before its fork, most of it after its Assignment: nothing of it is synced."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ def is_much(assignment: Assignment) -> bool:
     return sum(len(step.command.script) for step in assignment.steps) > MUCH_BYTES
 
 
-def prepare(directory: Path, workspaces: Workspaces, assignment: Assignment, notes: Notes) -> ExitReport | None:
-    """Notes, workspace and script files. None if all is well; else the report, which says whose fault it is."""
+def prepare(
+    directory: Path, workspaces: Workspaces, assignment: Assignment, notes: Notes, *, made: bool = False
+) -> ExitReport | None:
+    """Notes, workspace and script files. None if all is well; else the report, which says whose fault it is.
+
+    `made`: the workspace is there, and empty.
+    """
     try:
         command.check(assignment)
         write_notes(directory, notes)
-        workspaces.create(directory.name, command.scripts(assignment))
+        if not made:
+            workspaces.make(directory.name)
+        workspaces.add_scripts(directory.name, command.scripts(assignment))
     except command.SecretMissing as error:
         return _start_failed(Reason.SECRET_UNAVAILABLE, str(error))
     except command.Unlaunchable as error:

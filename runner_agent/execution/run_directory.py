@@ -33,6 +33,7 @@ from runner_agent.workspace.removal import remove_tree
 __all__ = ["Entry", "Standing", "StateDirectory", "StateDirectoryBusy", "StillLive"]
 
 RELEASE_WAIT_S = 5.0
+LEAVING_S = 1.0
 # Before Hello: settling is waiting for the most part.
 SCAN_THREADS = 16
 SCAN_S = 12.0
@@ -194,7 +195,7 @@ class StateDirectory:
 
     def _scan_all(self, paths: Sequence[Path]) -> list[tuple[Path, Entry | None]]:
         threads = ThreadPoolExecutor(SCAN_THREADS, thread_name_prefix="scan")
-        scans = [(path, threads.submit(self._scan_one, path)) for path in paths]
+        scans = [(path, threads.submit(self._scan_patiently, path)) for path in paths]
         wait([scan for _, scan in scans], timeout=SCAN_S)
         found = [(path, scan.result() if scan.done() else _late(path)) for path, scan in scans]
         # What has not begun is left to its actor; what has goes on, and its actor finds it done.
@@ -251,6 +252,17 @@ class StateDirectory:
                 raise StillLive(f"{path.name} is still held by its shim")
             time.sleep(0.01)
         os.close(lock)
+
+    def _scan_patiently(self, path: Path) -> Entry | None:
+        """A shim whose agent has gone before it was told what to start leaves at once: it is waited for."""
+        deadline = time.monotonic() + LEAVING_S
+        while True:
+            entry = self._scan_one(path)
+            if entry is None or entry.standing is not Standing.LIVE or entry.message:
+                return entry
+            if attempt_files.was_used(str(path)) or time.monotonic() >= deadline:
+                return entry
+            time.sleep(0.01)
 
     def _scan_one(self, path: Path) -> Entry | None:
         """None for a directory whose acceptance was never finished: nothing was promised."""

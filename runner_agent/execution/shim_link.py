@@ -43,7 +43,7 @@ from runner_agent.shim.wire import event_from_frame
 
 __all__ = [
     "AttemptStart", "ExitRecord", "Exited", "ForkServer", "ForkServerGone",
-    "NothingHandedOver", "Outcome", "Phase", "Progress", "Reason",
+    "NothingHandedOver", "Outcome", "Phase", "Progress", "Reason", "Reservation",
     "Result", "ShimEvent", "ShimGone", "ShimLink", "ShimRefused", "Spooled", "Started", "StepEnded", "StepKind",
     "StepRecord", "StepStart", "StopMark", "StopPhase", "UnknownShimVersion", "Usage",
 ]  # fmt: skip
@@ -108,14 +108,14 @@ class ShimLink:
             raise
         return cls(run_directory, line, _number(attached, "pid"))
 
-    async def stop(self, reason: Reason, signal: int, grace_s: float) -> None:
+    def stop(self, reason: Reason, signal: int, grace_s: float) -> None:
         """Ask for a stop. Repeats are harmless; only a shorter grace changes something. `StopPhase` events answer.
 
         Raises ConnectionError when the shim is gone.
         """
         self._line.send("stop", {"reason": reason.value, "signal": signal, "grace_s": grace_s})
 
-    async def renew(self, loss_deadline_boottime_ns: int | None) -> None:
+    def renew(self, loss_deadline_boottime_ns: int | None) -> None:
         """Move the loss deadline (CLOCK_BOOTTIME ns; None: never). Raises ConnectionError when the shim is gone."""
         self._line.send("renew", {"loss_deadline_boottime_ns": loss_deadline_boottime_ns})
 
@@ -169,7 +169,8 @@ class ShimLink:
 class _Start:
     """The conversation in which an attempt is handed to a shim: fork and start, answered by ready and accepted.
 
-    A shim says that it is ready before it reads the start: if the line ends without that word, nobody has it.
+    A shim says that it is ready before it reads the start: if the line ends without that word, nobody has it. Fork may
+    have been said before, to have the shim ready when the start is known.
     """
 
     def __init__(
@@ -180,9 +181,10 @@ class _Start:
         loop = asyncio.get_running_loop()
         self._patience = loop.call_later(ANSWER_TIMEOUT_S, self._fail, TimeoutError("no answer"))
 
-    def begin(self) -> None:
+    def begin(self, *, forked: bool = False) -> None:
         try:
-            self._line.send("fork", {**protocol.versions(), "run_directory": self._run_directory.name})
+            if not forked:
+                _ask_to_fork(self._line, self._run_directory)
             self._line.send("start", {"start": codec.to_json(self._start)})
         except ConnectionError:
             pass  # if it has said why, that can still be read
@@ -207,6 +209,33 @@ class _Start:
         self._patience.cancel()
         self._line.close()
         self._done(error)
+
+
+def _ask_to_fork(line: Line, run_directory: Path) -> None:
+    line.send("fork", {**protocol.versions(), "run_directory": run_directory.name})
+
+
+class Reservation:
+    """A shim that waits in the run directory of an accepted attempt, or is on its way there. It knows nothing yet.
+
+    It is a convenience: when it has left, by itself after a while, the attempt is started without it.
+    """
+
+    def __init__(self, run_directory: Path, line: Line) -> None:
+        self._run_directory = run_directory
+        self._line = line
+
+    def begin(self, start: AttemptStart, done: Callable[[ShimLink | Exception], object]) -> bool:
+        """Hand it the attempt, as `ForkServer.begin` does. False if it has left: nothing was handed over."""
+        if self._line.has_ended():
+            self._line.close()
+            return False
+        _Start(self._line, self._run_directory, start, done).begin(forked=True)
+        return True
+
+    def close(self) -> None:
+        """It is not needed: it leaves soon, and nothing in the run directory says that it was there."""
+        self._line.close()
 
 
 def _not_expected(frame: codec.JsonObject, kind: str) -> Exception:
@@ -263,6 +292,16 @@ class ForkServer:
             done(NothingHandedOver(f"the fork server does not answer: {error}"))
             return
         _Start(line, run_directory, start, done).begin()
+
+    def reserve(self, run_directory: Path) -> Reservation:
+        """Have a shim wait in the run directory of an accepted attempt. Raises OSError."""
+        line = Line.open(self.state_directory, protocol.FORK_SERVER_SOCKET)
+        try:
+            _ask_to_fork(line, run_directory)
+        except OSError:
+            line.close()
+            raise
+        return Reservation(run_directory, line)
 
     def hold(self) -> int:
         """Keep it from leaving for want of use: a descriptor of ours, to be closed. Raises ForkServerGone."""

@@ -24,7 +24,8 @@ EMPTY_S = 5.0
 SWEEP_S = 2.0
 QUIET_LOOKS = 3
 _PAUSE_S = 0.01
-_TOUCHED = ("tombstone", files.RESERVE, "identity", "stop", "spec")  # which earlier versions wrote
+# Not what a shim makes ready before its start is known. Earlier versions wrote a spec.
+_TOUCHED = ("tombstone", attempt_files.IDENTITY, "stop", "spec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +84,9 @@ class RunDirectory:
         os.close(self._lock)
 
     def is_untouched(self) -> bool:
-        """Whether no shim has got so far as to prepare the directory, and nobody has given the attempt up."""
-        return not any(self._has(name) for name in _TOUCHED)
+        """Whether no shim has got so far as to name a child, and nobody has given the attempt up."""
+        touched = any(self._has(name) for name in _TOUCHED)
+        return not touched and not attempt_files.has_unnamed_identity(self._directory)
 
     def was_used(self) -> bool:
         """Whether an attempt was ever started here."""
@@ -147,7 +149,22 @@ def read_identities(directory: str) -> list[Identity]:
         value = files.read_json(directory, attempt_files.identity_name(step))
         if value is not None:
             found.append(from_json(Identity, value))
-    return found
+    return found or _unnamed_identity(directory)
+
+
+def _unnamed_identity(directory: str) -> list[Identity]:
+    """The first child's identity that has lost its name in a power cut.
+
+    A shim gives it its name before it executes anything, but only the content is synced then. So in the boot in which
+    it was written it is one of a child that never left the barrier; so it is, too, if it is not whole, for that was
+    not synced. In another boot it may be that of one which did.
+    """
+    try:
+        value = files.read_json(directory, files.temporary(attempt_files.IDENTITY))
+        identity = None if value is None else from_json(Identity, value)
+    except BadMessage:
+        return []
+    return [] if identity is None or identity.boot_id == files.boot_id() else [identity]
 
 
 # ---- killing what a dead shim has left

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import signal
+from collections.abc import Collection
 
 from runner_agent.shim import files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json, to_json
@@ -24,8 +25,9 @@ EXIT_RETRIES = 60
 SHORT_SOCKETS = "s"
 _FALLBACK = "/tmp/bnk-"
 RUNS = "runs"
+IDENTITY = "identity"
 # A run directory with one of these was used for an attempt that was started.
-MARKS_OF_USE = frozenset({"identity", "exit"})
+MARKS_OF_USE = frozenset({IDENTITY, "exit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +116,28 @@ def remove_socket(path: str) -> None:
 
 def identity_name(step: int) -> str:
     """The file that holds the identity of a step's child."""
-    return "identity" if step == 0 else f"identity.{step}"
+    return IDENTITY if step == 0 else f"{IDENTITY}.{step}"
 
 
-def was_used(directory: str) -> bool:
-    """Whether an attempt was ever started in this run directory."""
-    return any(os.path.lexists(os.path.join(directory, name)) for name in MARKS_OF_USE)
+def was_used(directory: str, names: Collection[str] | None = None) -> bool:
+    """Whether an attempt was ever started in this run directory. `names` are in it, if they are known."""
+    if names is None:
+        names = os.listdir(directory)
+    return not MARKS_OF_USE.isdisjoint(names) or has_unnamed_identity(directory, names)
+
+
+def has_unnamed_identity(directory: str, names: Collection[str] | None = None) -> bool:
+    """Whether an identity was written that did not get its name, or has lost it in a power cut.
+
+    An empty one is only what a shim had made ready.
+    """
+    unnamed = files.temporary(IDENTITY)
+    if names is not None and unnamed not in names:
+        return False
+    try:
+        return os.stat(os.path.join(directory, unnamed)).st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def exit_record(

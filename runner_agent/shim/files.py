@@ -24,17 +24,45 @@ def write_once(directory: str, name: str, data: bytes, *, sync: bool = True) -> 
 
     With `sync=False` it is only whole against a crash of processes, not of the host. Raises OSError.
     """
-    temporary = os.path.join(directory, name + ".tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    unfinished = os.path.join(directory, temporary(name))
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, data)
         if sync:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.rename(temporary, os.path.join(directory, name))
+    os.rename(unfinished, os.path.join(directory, name))
     if sync:
         sync_directory(directory)
+
+
+def temporary(name: str) -> str:
+    """The name of a file while it is being written."""
+    return name + ".tmp"
+
+
+def set_out(directory: str, name: str) -> int:
+    """Make the file that is to hold `name`, empty and under its temporary name; its descriptor, for `put_in`.
+
+    Then sync the directory. Raises OSError.
+    """
+    path = os.path.join(directory, temporary(name))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+
+
+def put_in(descriptor: int, directory: str, name: str, data: bytes) -> None:
+    """Put `data` under `name`, with one sync: the temporary name has been synced ahead.
+
+    While the host lives, `name` is there whole or not at all. A power cut may take the renaming back: then the whole
+    data stands under the temporary name. Less than that stands there only if this had not returned yet. Raises OSError.
+    """
+    try:
+        write_all(descriptor, data)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    os.rename(os.path.join(directory, temporary(name)), os.path.join(directory, name))
 
 
 def reserve(directory: str) -> None:

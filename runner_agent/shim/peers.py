@@ -50,10 +50,10 @@ class Peers:
         self._told_offset = 0
         self._told_ns = -NEWS_NS
 
-    def listen(self, path: str) -> None:
-        """Accept later agents. Raises OSError."""
-        self._listener = protocol.listen(path, backlog=16)
-        self._loop.watch(self._listener.fileno(), READ, self._accept)
+    def listen(self, listener: socket.socket) -> None:
+        """Accept later agents."""
+        self._listener = listener
+        self._loop.watch(listener.fileno(), READ, self._accept)
 
     def add(self, connection: socket.socket, frames: protocol.FrameBuffer | None = None) -> Peer:
         """Serve this connection; `frames` holds what was read of it already."""

@@ -41,7 +41,7 @@ class Remains(Protocol):
         """Give the lock back."""
 
     def is_untouched(self) -> bool:
-        """Whether no shim has got so far as to prepare the directory, and nobody has given the attempt up."""
+        """Whether no shim has got so far as to name a child, and nobody has given the attempt up."""
 
     def was_used(self) -> bool:
         """Whether an attempt was ever started here."""

@@ -39,12 +39,12 @@ class RunVerbs:
 class RunSocket:
     """The listening socket and its clients, all of our own user."""
 
-    def __init__(self, loop: Loop, path: str, verbs: RunVerbs) -> None:
+    def __init__(self, loop: Loop, path: str, listener: socket.socket, verbs: RunVerbs) -> None:
         self.path = path
         self._loop = loop
         self._verbs = verbs
         self._clients: dict[int, tuple[socket.socket, bytearray]] = {}
-        self._listener = protocol.listen(path)
+        self._listener = listener
         loop.watch(self._listener.fileno(), READ, self._accept)
 
     def close(self) -> None:

@@ -1,4 +1,8 @@
-"""A shim's first moments: the lock, the start message, the decision to begin; then its life."""
+"""A shim's first moments: the run directory is made ready, the start comes, it is decided to begin; then its life.
+
+An agent that has accepted an attempt may ask for its shim before it knows what is to be started: that one waits here
+for the start, with all done that needs none. If the agent goes, or says nothing for too long, it leaves.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,9 @@ import select
 import socket
 import struct
 
-from runner_agent.shim import attempt_files, files, protocol
+from runner_agent.shim import attempt_files, protocol
 from runner_agent.shim.codec import BadMessage, JsonObject, from_json
+from runner_agent.shim.ground import Ground
 from runner_agent.shim.loop import Loop
 from runner_agent.shim.messages import AttemptStart
 from runner_agent.shim.peers import refuse
@@ -16,7 +21,6 @@ from runner_agent.shim.records import replace
 from runner_agent.shim.rehearsal import rehearse
 from runner_agent.shim.shim import Shim
 from runner_agent.shim.starter import Starter
-from runner_agent.shim.states import Begun
 
 START_TIMEOUT_S = 30.0
 _DESCRIPTOR = struct.Struct("i")
@@ -38,8 +42,13 @@ def wait_and_serve(channel: socket.socket, place: attempt_files.Place, starter: 
 
 def serve(connection: socket.socket, place: attempt_files.Place, starter: Starter) -> None:
     """The life of a shim, in a process of its own that is a subreaper; its first child waits in `starter`."""
-    os.chdir(f"{place.state_directory}/{attempt_files.RUNS}/{place.name}")
-    lock = files.try_lock("lock")
+    try:
+        os.chdir(f"{place.state_directory}/{attempt_files.RUNS}/{place.name}")
+        ground = Ground(place)
+    except OSError as error:
+        starter.abandon()
+        refuse(connection, "NO_GROUND", f"the run directory cannot be taken: {error}")
+        return
     body: JsonObject = {"version": protocol.PROTOCOL_VERSION, "pid": os.getpid()}
     connection.setblocking(True)
     connection.settimeout(START_TIMEOUT_S)
@@ -49,14 +58,12 @@ def serve(connection: socket.socket, place: attempt_files.Place, starter: Starte
         start = _receive_start(connection, frames)
     except (OSError, BadMessage) as error:
         starter.abandon()
+        ground.give_back()  # first: whoever hears of it finds the lock free
         refuse(connection, "BAD_START", f"no usable start came: {error}")
         return
-    there = os.listdir(".")
-    used = not attempt_files.MARKS_OF_USE.isdisjoint(there)
-    begun = Begun(locked=lock is not None, tombstone="tombstone" in there, used=used)
-    shim = Shim(place, starter, start, Loop())
+    shim = Shim(place, ground, starter, start, Loop())
     agent = shim.peers.add(connection, frames)
-    if shim.begin(begun, agent):
+    if shim.begin(agent):
         shim.run()
     else:
         shim.abandon()

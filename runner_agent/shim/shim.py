@@ -14,6 +14,7 @@ from runner_agent.shim.child import Instruction, parse_report
 from runner_agent.shim.clearing import Clearing
 from runner_agent.shim.codec import JsonObject
 from runner_agent.shim.decisions import decide, sleep_s
+from runner_agent.shim.ground import Ground
 from runner_agent.shim.instants import boottime_ns, now
 from runner_agent.shim.loop import READ, Loop, SignalPipe
 from runner_agent.shim.mask import Masker, NeedleSet
@@ -28,7 +29,6 @@ from runner_agent.shim.spool_format import SYSTEM
 from runner_agent.shim.starter import Starter
 from runner_agent.shim.states import (
     Active,
-    Begun,
     ChildForked,
     Event,
     ExecFailed,
@@ -53,8 +53,11 @@ NS = 1_000_000_000
 class Shim:
     """One attempt, from the start message to the exit record."""
 
-    def __init__(self, place: attempt_files.Place, starter: Starter, start: AttemptStart, loop: Loop) -> None:
+    def __init__(
+        self, place: attempt_files.Place, ground: Ground, starter: Starter, start: AttemptStart, loop: Loop
+    ) -> None:
         self._place = place
+        self._ground = ground
         self._starter: Starter | None = starter
         self._start = start
         self._loop = loop
@@ -83,16 +86,17 @@ class Shim:
             self._starter.abandon()
             self._starter = None
 
-    def begin(self, begun: Begun, agent: Peer) -> bool:
-        """Decide whether the attempt may start here, prepare its directory and start it. False: refused."""
-        self._state, ordered = decide(self._state, begun, now())
+    def begin(self, agent: Peer) -> bool:
+        """Decide whether the attempt may start here, and start it. False: refused."""
+        self._state, ordered = decide(self._state, self._ground.begun, now())
         refusal = next((order for order in ordered if isinstance(order, orders.Refuse)), None)
         if refusal is None:
             try:
-                self._prepare()
+                self._settle_in()
             except OSError as error:
                 refusal = orders.Refuse(code="DISK", message=f"the run directory cannot be prepared: {error}")
         if refusal is not None:
+            self._ground.give_back()
             body: JsonObject = {"code": refusal.code, "message": refusal.message}
             self.peers.send(agent, protocol.encode_frame("refused", body))
             return False
@@ -102,11 +106,13 @@ class Shim:
             self._carry_out(order)
         return True
 
-    def _prepare(self) -> None:
-        files.reserve(".")
-        self.peers.listen(protocol.CONTROL_SOCKET)
+    def _settle_in(self) -> None:
+        ground = self._ground
+        if ground.trouble is not None or ground.control is None or ground.run_socket is None:
+            raise ground.trouble or OSError("nothing was made ready")
+        self.peers.listen(ground.control)
         verbs = RunVerbs(add_mask=self._needles.add, progress=self._progress, result=self._take_result)
-        self._run_socket = RunSocket(self._loop, self._place.make_run_socket_path(), verbs)
+        self._run_socket = RunSocket(self._loop, *ground.run_socket, verbs)
         if self._unmaskable:
             self._say(f"{self._unmaskable} secret(s) of fewer than 8 bytes cannot be masked")
 
@@ -213,7 +219,10 @@ class Shim:
             identity = self._place.identity(
                 self._start, order.pid, self._child_start_time, cgroup=cgroup, run_socket=run_socket
             )
-            files.write_once(".", attempt_files.identity_name(order.step), identity)
+            if order.step == 0:
+                self._ground.store_identity(identity)
+            else:
+                files.write_once(".", attempt_files.identity_name(order.step), identity)
         except OSError as error:
             self._hear(IdentityStored(stored=False, message=f"the attempt's identity could not be stored: {error}"))
             return

@@ -41,6 +41,11 @@ class Workspaces:
 
         Raises OSError.
         """
+        self.make(name)
+        return self.add_scripts(name, scripts)
+
+    def make(self, name: str) -> None:
+        """A fresh workspace without scripts. Raises OSError."""
         place = self.place(name)
         try:
             os.mkdir(self.root / name, 0o700)
@@ -48,6 +53,10 @@ class Workspaces:
             self.remove(name)
             os.mkdir(self.root / name, 0o700)
         os.mkdir(place.work, 0o700)
+
+    def add_scripts(self, name: str, scripts: Mapping[str, str]) -> Workspace:
+        """Put scripts into a workspace that has none yet. Raises OSError."""
+        place = self.place(name)
         if scripts:
             os.mkdir(place.scripts, 0o700)
         for script, text in scripts.items():

@@ -6,6 +6,7 @@ Standard library only, like what it wraps.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 from runner_agent.shim import files, fork_server, shim, tree
@@ -32,8 +33,8 @@ def install() -> None:
 
 def _in_files() -> None:
     write_once, write_exit, try_lock = files.write_once, files.write_exit, files.try_lock
-    reserve = files.reserve
-    fsync, rename = os.fsync, os.rename
+    reserve, put_in = files.reserve, files.put_in
+    rename = os.rename
 
     def written(directory: str, name: str, data: bytes, *, sync: bool = True) -> None:
         global _writing
@@ -49,6 +50,15 @@ def _in_files() -> None:
         reserve(directory)
         reach("shim.prepared")
 
+    def filled(descriptor: int, directory: str, name: str, data: bytes) -> None:
+        global _writing
+        _writing = name
+        try:
+            put_in(descriptor, directory, name, data)
+        finally:
+            _writing = ""
+        reach(f"shim.{name}.stored")
+
     def exit_written(directory: str, data: bytes) -> None:
         global _writing
         reach("shim.exit.before_write")
@@ -58,11 +68,6 @@ def _in_files() -> None:
         finally:
             _writing = ""
         reach("shim.exit.stored")
-
-    def synced(descriptor: int) -> None:
-        if _writing:
-            reach(f"shim.{_writing}.before_fsync")
-        fsync(descriptor)
 
     def renamed(source: Any, target: Any, **options: Any) -> None:
         if _writing:
@@ -76,8 +81,18 @@ def _in_files() -> None:
         return lock
 
     files.write_once, files.write_exit, files.try_lock = written, exit_written, locked
-    files.reserve = reserved
-    os.fsync, os.rename = synced, renamed
+    files.reserve, files.put_in = reserved, filled
+    os.rename = renamed
+    os.fsync, os.fdatasync = _pointed(os.fsync), _pointed(os.fdatasync)
+
+
+def _pointed(sync: Callable[[int], None]) -> Callable[[int], None]:
+    def synced(descriptor: int) -> None:
+        if _writing:
+            reach(f"shim.{_writing}.before_fsync")
+        sync(descriptor)
+
+    return synced
 
 
 def _in_shims() -> None:

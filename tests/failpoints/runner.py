@@ -137,27 +137,30 @@ def _in_session() -> None:
 
 
 def _in_links() -> None:
-    begin, stop, event_of = shim_link.ForkServer.begin, shim_link.ShimLink.stop, execution.event_of
+    begin, stop, event_of = shim_link._Start.begin, shim_link.ShimLink.stop, execution.event_of
 
-    def begun(self: Any, directory: Any, start: Any, done: Any) -> None:
+    def begun(self: Any, **options: Any) -> None:
+        done = self._done
+
         def told(answer: Any) -> None:
             if isinstance(answer, shim_link.ShimLink):
                 reach("agent.fork.after_order")
             done(answer)
 
         reach("agent.fork.before_order")
-        begin(self, directory, start, told)
+        self._done = told
+        begin(self, **options)
 
-    async def stopped(self: Any, *arguments: Any) -> None:
+    def stopped(self: Any, *arguments: Any) -> None:
         reach("agent.stop.before_pass_on")
-        await stop(self, *arguments)
+        stop(self, *arguments)
         reach("agent.stop.passed_on")
 
     def heard(key: Any, event: Any, notes: Any) -> Any:
         reach(f"agent.{HEARD.get(type(event).__name__, 'event')}.heard")
         return event_of(key, event, notes)
 
-    shim_link.ForkServer.begin = begun
+    shim_link._Start.begin = begun
     shim_link.ShimLink.stop = stopped
     execution.event_of = heard
 

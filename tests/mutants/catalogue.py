@@ -279,9 +279,9 @@ _HOST: Final = (
     Mutant(
         name="identity-not-synced",
         rule="Who the child is lies on the disk before it is executed.",
-        file="runner_agent/shim/shim.py",
-        old='            files.write_once(".", attempt_files.identity_name(order.step), identity)',
-        new='            files.write_once(".", attempt_files.identity_name(order.step), identity, sync=False)',
+        file="runner_agent/shim/files.py",
+        old="        os.fdatasync(descriptor)\n    finally:\n        os.close(descriptor)\n    os.rename(",
+        new="        pass\n    finally:\n        os.close(descriptor)\n    os.rename(",
         killers=(HOST + "the_exit_record_comes_behind_every_byte_that_it_counts",),
     ),
     Mutant(

@@ -144,7 +144,7 @@ async def test_a_child_holds_nothing_but_its_streams_in_any_step(host: Host) -> 
 async def test_a_stop_ends_the_whole_tree(host: Host, program: str) -> None:
     run = await host.start(python(getattr(trees, program)), grace_s=0.1)
     await run.bytes_below(len(b"ready\n"))
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 0.1)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 0.1)
     record = await soon(run, "the tree is not dead")
     assert record.kill_confirmed
     assert record.survivors_killed >= 2

@@ -53,7 +53,7 @@ async def live(host: Host, count: int) -> Sequence[tuple[int, int]]:
     await asyncio.sleep(0.2)
     found = [memory_kib(run.link.shim_pid) for run in runs]
     for run in runs:
-        await run.link.stop(Reason.USER_CANCEL, signal.SIGKILL, 0.0)
+        run.link.stop(Reason.USER_CANCEL, signal.SIGKILL, 0.0)
     for run in runs:
         await run.end()
     return found

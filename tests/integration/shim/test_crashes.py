@@ -113,7 +113,7 @@ async def test_a_new_agent_finds_the_live_run_and_hears_everything_from_the_firs
         assert [type(event) for event in run.events if isinstance(event, Started | StepEnded)] == [
             Started, StepEnded, Started,
         ]  # fmt: skip
-        await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 5)
+        run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 5)
         record = await run.end()
         assert (record.stopped_by, record.signal) == (Reason.USER_CANCEL, signal.SIGTERM)
         state.close()
@@ -226,7 +226,7 @@ async def test_an_attempt_starts_once(host: Host) -> None:
     with pytest.raises(ShimRefused, match="another process holds"):
         await host.fork_server.start(run.directory, host.attempt(step("true"), run_id="run", epoch=3))
     assert host.state.settle("run", 3).standing is Standing.LIVE
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 5)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 5)
     await run.end()
     lock = wait_for(lambda: files.try_lock(str(run.directory / "lock")), what="the shim leaves")
     os.close(lock)
@@ -238,8 +238,8 @@ async def test_an_attempt_starts_once(host: Host) -> None:
     ("point", "standing", "outcome"),
     [
         ("shim.locked", Standing.ACCEPTED, None),
-        ("shim.prepared", Standing.EXITED, Outcome.NOT_STARTED),
-        ("shim.child.forked", Standing.EXITED, Outcome.NOT_STARTED),
+        ("shim.prepared", Standing.ACCEPTED, None),
+        ("shim.child.forked", Standing.ACCEPTED, None),
         ("shim.identity.stored", Standing.EXITED, Outcome.SHIM_DIED),
         ("shim.child.released", Standing.EXITED, Outcome.SHIM_DIED),
         ("shim.exit.before_write", Standing.EXITED, Outcome.SHIM_DIED),
@@ -311,7 +311,7 @@ async def test_an_upgrade_retires_the_old_fork_server_with_its_last_shim(
     assert is_alive(old)
     record, _ = await host.run(shell("echo under the new one"))
     assert record.exit_code == 0
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 5)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 5)
     await run.end()
     wait_for(lambda: not is_alive(old), what="the old fork server leaves")
 

@@ -35,7 +35,7 @@ async def test_nothing_survives_the_ladder(any_host: Host, program: str) -> None
     await run.bytes_below(len(b"ready\n"))
     members = _below(run.link.shim_pid)
     assert members
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 0.05)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 0.05)
     record = await run.end()
     assert [pid for pid in members if is_alive(pid)] == []
     assert run.pids() == []
@@ -49,7 +49,7 @@ async def test_nothing_survives_the_ladder(any_host: Host, program: str) -> None
 async def test_a_polite_program_ends_by_the_signal_alone(any_host: Host) -> None:
     run = await any_host.start(shell("trap 'echo bye; exit 5' USR1; echo ready; while :; do sleep 0.01; done"))
     await run.bytes_below(len("ready\n"))
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGUSR1, 30)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGUSR1, 30)
     record = await run.end()
     assert run.log(STDOUT) == b"ready\nbye\n"
     assert (record.exit_code, record.stopped_by, record.survivors_killed) == (5, Reason.USER_CANCEL, 0)
@@ -64,7 +64,7 @@ async def test_the_grace_belongs_to_the_whole_tree(host: Host, tmp_path: Path) -
     run = await host.start(python(f"import os; os.spawnlp(os.P_NOWAIT, 'sh', 'sh', '-c', {child!r}); os.read(0, 1);"
                                   "import signal; signal.pause()"))  # fmt: skip
     await run.bytes_below(len("ready\n"))
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 30)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 30)
     record = await run.end()
     assert cleaned.exists()
     assert (record.signal, record.survivors_killed, record.tree_empty) == (signal.SIGTERM, 0, True)
@@ -73,10 +73,10 @@ async def test_the_grace_belongs_to_the_whole_tree(host: Host, tmp_path: Path) -
 async def test_the_first_reason_wins_and_a_shorter_grace_escalates(host: Host) -> None:
     run = await host.start(python(trees.IGNORES_SIGTERM))
     await run.bytes_below(len("ready\n"))
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 3600)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 3600)
     await run.until(StopPhase, phase=Phase.SIGNALLED)
-    await run.link.stop(Reason.SUPERSEDED, signal.SIGTERM, 3600)
-    await run.link.stop(Reason.DEADLINE_PASSED, signal.SIGTERM, 0)
+    run.link.stop(Reason.SUPERSEDED, signal.SIGTERM, 3600)
+    run.link.stop(Reason.DEADLINE_PASSED, signal.SIGTERM, 0)
     record = await run.end()
     assert record.stopped_by is Reason.USER_CANCEL
     assert record.signal == signal.SIGKILL
@@ -86,7 +86,7 @@ async def test_the_first_reason_wins_and_a_shorter_grace_escalates(host: Host) -
 async def test_no_step_follows_a_stop(host: Host) -> None:
     run = await host.start(shell("echo ready; sleep 1000"), shell("echo never", always=True))
     await run.bytes_below(len("ready\n"))
-    await run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 10)
+    run.link.stop(Reason.USER_CANCEL, signal.SIGTERM, 10)
     record = await run.end()
     assert [part.index for part in record.steps] == [0]
     assert run.log() == b"ready\n"
@@ -165,8 +165,8 @@ async def test_the_loss_deadline_fires_and_a_renewal_moves_it(host: Host) -> Non
     soon = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 3600 * 10**9
     run = await host.start(shell("echo ready; sleep 1000"), loss_deadline_boottime_ns=soon)
     await run.bytes_below(len("ready\n"))
-    await run.link.renew(None)
-    await run.link.renew(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    run.link.renew(None)
+    run.link.renew(time.clock_gettime_ns(time.CLOCK_BOOTTIME))
     record = await run.end()
     assert (record.outcome, record.stopped_by) == (Outcome.ENDED_BADLY, Reason.RUNNER_LOST)
     assert record.kill_confirmed
@@ -180,6 +180,6 @@ async def test_the_child_dies_with_its_shim_even_before_anyone_sweeps(host: Host
     assert stat is not None
     assert stat.parent == run.link.shim_pid
     record = None
-    await run.link.stop(Reason.FORCED, signal.SIGKILL, 0)
+    run.link.stop(Reason.FORCED, signal.SIGKILL, 0)
     record = await run.end()
     assert record.signal == signal.SIGKILL
