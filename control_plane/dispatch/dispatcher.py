@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from control_plane.dispatch.sessions import Sessions
 from control_plane.domain.ids import RunId
 from control_plane.domain.run import Run
 from control_plane.lifecycle import attempts, placements
 from control_plane.lifecycle.house import House
+from control_plane.lifecycle.prompt_offers import Prompt, offer_at_once
+from control_plane.storage.database import Connection
+from control_plane.storage.following import Stir
 from control_plane.telemetry import logger
 
 log = logger("dispatch")
@@ -20,13 +26,15 @@ NEW_RUNS_TOGETHER_S = 0.2
 
 
 class Dispatcher:
-    """One per server."""
+    """One per server. What is plain it offers behind the verb that made it possible; rounds do the rest."""
 
     def __init__(self, house: House, sessions: Sessions) -> None:
         self._house, self._sessions = house, sessions
         self._waiting: dict[RunId, str] = {}
         self._shut: dict[str, str] = {}
         self._full = self._empty = False
+        # What the last look in a transaction found; of the writer's thread.
+        self._no_slot = self._no_run = False
 
     def waiting_because(self, run: Run) -> str:
         """Why the last round left a run in the queue; empty when it knows nothing of it."""
@@ -38,7 +46,7 @@ class Dispatcher:
         """Place until cancelled; trouble is logged and the next round comes a little later."""
         watch = self._house.watch
         wakeups, slots, queued = (watch.subscribe(topic) for topic in ("queue", "slots", "queued"))
-        with wakeups, slots, queued:
+        with wakeups, slots, queued, self.following():
             while True:
                 # Whatever was said up to here, this round sees.
                 queued.take()
@@ -52,6 +60,57 @@ class Dispatcher:
                     woken = await wakeups.wait(pause_s)
                 if woken and self._full:
                     await slots.wait(NEW_RUNS_TOGETHER_S)
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """While this lasts, verbs that stir something are followed by what dispatch makes of it."""
+        database = self._house.database
+        database.follower = self
+        try:
+            yield
+        finally:
+            database.follower = None
+
+    def follow(self, connection: Connection, stirs: Stir) -> Prompt | None:
+        """Offer what fits, in the transaction of what stirred; None: nothing can, or a round must look."""
+        if Stir.SLOT in stirs:
+            self._no_slot = False
+        if Stir.QUEUED in stirs:
+            self._no_run = False
+        if self._no_slot or self._no_run:
+            return None
+        prompt = offer_at_once(self._house, self._sessions, self._sessions.drained, connection)
+        if prompt is not None:
+            self._no_slot, self._no_run = prompt.full, prompt.empty
+        return prompt
+
+    def followed(self, stirs: Stir, prompt: Prompt | None, error: BaseException | None) -> None:
+        """Say what was offered; what is not settled with it, a round looks at."""
+        if error is not None:
+            # What it found has not come true.
+            self._no_slot = self._no_run = False
+            log.error("nothing could be offered at once", exc_info=error)
+        if prompt is not None:
+            attempts.told(self._house, prompt.cases)
+            if prompt.complete:
+                self._settled(prompt)
+                return
+        topics = {"queue"}
+        if Stir.QUEUED in stirs:
+            topics.add("queued")
+        elif self._empty and error is None:
+            # Nobody waits for the slot: it is only remembered.
+            topics.clear()
+        if Stir.SLOT in stirs:
+            topics.add("slots")
+        self._house.watch.notify(*topics)
+
+    def _settled(self, prompt: Prompt) -> None:
+        self._full, self._empty, self._shut = prompt.full, prompt.empty, dict(prompt.shut)
+        # What a round knew of runs further behind still holds, until the next one: it comes within seconds.
+        self._waiting.update(prompt.waiting)
+        for case in prompt.cases:
+            self._waiting.pop(case.run.id, None)
 
     async def round(self) -> float:
         """Offer what fits now; returns how long nothing is expected to change by itself, in seconds."""

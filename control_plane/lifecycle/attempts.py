@@ -24,20 +24,26 @@ async def offer(house: House, matches: Sequence[Match]) -> tuple[AttemptKey, ...
     keys: list[AttemptKey] = []
     for start in range(0, len(matches), _OFFERS_A_VERB):
         part = matches[start : start + _OFFERS_A_VERB]
-        cases = await house.database.write(partial(_offer_all, house, part), name="offer", after=partial(_told, house))
+        cases = await house.database.write(partial(_offer_all, house, part), name="offer", after=partial(told, house))
         keys.extend(case.live.key for case in cases)
     return tuple(keys)
 
 
-def _told(house: House, cases: tuple[Case, ...]) -> None:
+def told(house: House, cases: tuple[Case, ...]) -> None:
+    """After the commit of offers."""
     house.told(cases)
     for case in cases:
         house.turns.served(case.run.lane)
 
 
 def _offer_all(house: House, matches: Sequence[Match], conn: Connection) -> tuple[Case, ...]:
-    generation = reads.generation(conn)
     free = {runner_id: _free_slots(conn, runner_id) for runner_id in {match.runner_id for match in matches}}
+    return offer_in(house, conn, matches, free)
+
+
+def offer_in(house: House, conn: Connection, matches: Sequence[Match], free: dict[RunnerId, int]) -> tuple[Case, ...]:
+    """The same inside a transaction of the caller's, who knows which slots are free in it, and tells the cases."""
+    generation = reads.generation(conn) if matches else 0
     cases = []
     for match in matches:
         case = _offer(house, conn, match, generation, free[match.runner_id])

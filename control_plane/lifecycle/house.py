@@ -27,7 +27,10 @@ from control_plane.lifecycle.outcomes import count_outcome
 from control_plane.lifecycle.spec_cache import SpecCache
 from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection, Database
+from control_plane.storage.following import Stir
 from control_plane.watch import Watch
+
+DISPATCH_TOPICS = frozenset({"queue", "queued", "slots"})
 
 
 def _drop(runner_id: RunnerId, message: ToRunner) -> None:
@@ -78,8 +81,11 @@ class House:
     def instant(self) -> Instant:
         return Instant(now=self.clock.now(), jitter=self.clock.jitter())
 
-    def told(self, cases: Iterable[Case]) -> None:
-        """After a commit: set the clocks, wake who waits, send what is to be said."""
+    def told(self, cases: Iterable[Case], *, stirs: Stir = Stir.NOTHING) -> None:
+        """After a commit: set the clocks, wake who waits, send what is to be said.
+
+        `stirs`: with what the verb was written. Then dispatch is woken by what followed it, if anything does.
+        """
         now_s = self.clock.monotonic_s()
         topics: set[str] = set()
         for case in (each for told in cases for each in (*told.also, told)):
@@ -90,6 +96,8 @@ class House:
             self._refused(case, case.attempt, now_s)
             for message in case.sends:
                 self.post(case.attempt.runner_id, message)
+        if stirs is not Stir.NOTHING and self.database.follower is not None:
+            topics -= DISPATCH_TOPICS
         if topics:
             self.watch.notify(*topics)
 

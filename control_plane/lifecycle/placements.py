@@ -65,8 +65,8 @@ def _look(
     runners = reads.runners(conn) if front.runs else ()
     withheld = _withheld(house, runners)
     return _Seen(
-        queued=tuple(_queued(house, conn, run, withheld.get(run.id, ""), front) for run in front.runs),
-        runners=tuple(_view(runner, ready, draining) for runner in runners),
+        queued=tuple(as_queued(house, conn, run, withheld.get(run.id, ""), front) for run in front.runs),
+        runners=tuple(as_view(runner, ready, draining) for runner in runners),
         next_not_before=reads.next_not_before(conn, now),
         taken=front.taken,
         shut=front.shut,
@@ -92,7 +92,7 @@ def _withheld(house: House, runners: tuple[Runner, ...]) -> dict[RunId, str]:
     return {run_id: names.get(runner_id, runner_id) for runner_id, run_ids in listed for run_id in run_ids}
 
 
-def _queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str, front: queue.Front) -> QueuedRun:
+def as_queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str, front: queue.Front) -> QueuedRun:
     spec = house.spec(conn, run.spec_sha256)
     return QueuedRun(
         run_id=run.id,
@@ -110,7 +110,7 @@ def _queued(house: House, conn: Connection, run: reads.Waiting, withheld_by: str
     )
 
 
-def _view(runner: Runner, ready: Container[RunnerId], draining: Container[RunnerId]) -> RunnerView:
+def as_view(runner: Runner, ready: Container[RunnerId], draining: Container[RunnerId]) -> RunnerView:
     return RunnerView(
         runner_id=runner.id,
         name=runner.name,

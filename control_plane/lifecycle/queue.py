@@ -40,6 +40,21 @@ def front(conn: Connection, now: datetime, limit: int, cursor: str) -> Front:
     lanes = reads.lanes(conn, cursor, LANES)
     if cursor and not lanes:
         lanes = reads.lanes(conn, "", LANES)
+    return _front(conn, now, limit, lanes)
+
+
+def short_front(conn: Connection, now: datetime, limit: int, most_lanes: int) -> Front | None:
+    """The same where only a few lanes have runs; None: there are more of them."""
+    lanes = reads.lanes(conn, "", most_lanes + 1)
+    return None if len(lanes) > most_lanes else _front(conn, now, limit, lanes)
+
+
+def is_empty(conn: Connection) -> bool:
+    """No run is queued at all."""
+    return not reads.lanes(conn, "", 1)
+
+
+def _front(conn: Connection, now: datetime, limit: int, lanes: tuple[str, ...]) -> Front:
     share = max(LEAST, limit // max(1, len(lanes)))
     look = _Look(conn, now, share)
     for lane in lanes:

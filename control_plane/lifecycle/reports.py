@@ -37,6 +37,7 @@ from control_plane.lifecycle import restores
 from control_plane.lifecycle.assignments import assignment, missing_secrets
 from control_plane.lifecycle.house import House, load, store
 from control_plane.storage.database import Connection
+from control_plane.storage.following import Stir
 
 M = TypeVar("M")
 _ENTRIES_A_VERB = 50
@@ -83,7 +84,7 @@ async def attempt_exited(house: House, holder: Holder, report: AttemptExited, em
     `empty`: the seal of its log, if nothing of that was ever stored. A run that prints nothing needs no verb of its own
     for the seal.
     """
-    answer = await _report(house, holder, report.key, partial(judge_exited, report, empty=empty))
+    answer = await _report(house, holder, report.key, partial(judge_exited, report, empty=empty), stirs=Stir.SLOT)
     return answer.verdict is not None and answer.verdict.kind is VerdictKind.RELEASE
 
 
@@ -100,19 +101,21 @@ async def stop_status(house: House, holder: Holder, report: StopStatus) -> None:
 _Judge = Callable[[Holder, Case | None, Instant], Judgement]
 
 
-async def _report(house: House, holder: Holder, key: AttemptKey, judged: _Judge) -> _Answer:
+async def _report(
+    house: House, holder: Holder, key: AttemptKey, judged: _Judge, *, stirs: Stir = Stir.NOTHING
+) -> _Answer:
     """One report: judged and stored in one transaction, then answered through the runner's session."""
 
     def body(conn: Connection) -> _Answer:
         return _stored(conn, _judged(house, conn, holder, key, judged))
 
     def after(answer: _Answer) -> None:
-        _tell(house, (answer,))
+        _tell(house, (answer,), stirs=stirs)
         message = None if answer.verdict is None else _as_message(answer)
         if message is not None:
             house.post(holder.runner_id, message)
 
-    return await house.database.write(body, name="report", after=after)
+    return await house.database.write(body, name="report", after=after, stirs=stirs)
 
 
 async def _held(house: House, holder: Holder, entries: Sequence[HeldAttempt]) -> tuple[Verdict, ...]:
@@ -168,8 +171,8 @@ def _stored(conn: Connection, answer: _Answer) -> _Answer:
     return answer
 
 
-def _tell(house: House, answers: Iterable[_Answer]) -> None:
-    house.told(answer.after for answer in answers if answer.after is not None and answer.moves)
+def _tell(house: House, answers: Iterable[_Answer], *, stirs: Stir = Stir.NOTHING) -> None:
+    house.told((answer.after for answer in answers if answer.after is not None and answer.moves), stirs=stirs)
 
 
 def _as_message(answer: _Answer) -> ToRunner | None:

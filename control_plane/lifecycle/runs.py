@@ -34,6 +34,7 @@ from control_plane.lifecycle.spec_cache import FrozenSpec
 from control_plane.lifecycle.variables import Given, again, resolve, unused
 from control_plane.storage import reads
 from control_plane.storage.database import Connection
+from control_plane.storage.following import Stir
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,8 @@ async def create(house: House, caller: Caller, new: NewRun) -> Run:
     if frozen is not None:
         refuse(*validate_size(len(frozen.data), frozen.spec))
     body = partial(_create, house, caller, new, frozen)
-    made: _Made = await house.database.write(body, name="create_run", after=partial(_told_new, house))
+    after = partial(_told_new, house)
+    made: _Made = await house.database.write(body, name="create_run", after=after, stirs=Stir.QUEUED)
     return made.run
 
 
@@ -94,7 +96,7 @@ class _Made:
 
 def _told_new(house: House, made: _Made) -> None:
     if made.case is not None:
-        house.told((made.case,))
+        house.told((made.case,), stirs=Stir.QUEUED)
 
 
 def _once(house: House, conn: Connection, caller: Caller, method: str, asked: object, make: partial[Case]) -> _Made:
@@ -199,7 +201,8 @@ async def retry(
         make = partial(_retry, house, caller, run_id, use_newest_spec, given, conn)
         return _once(house, conn, caller, "RetryRun", asked, make)
 
-    made: _Made = await house.database.write(body, name="retry", after=partial(_told_new, house))
+    after = partial(_told_new, house)
+    made: _Made = await house.database.write(body, name="retry", after=after, stirs=Stir.QUEUED)
     return made.run
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.storage import sqlite
+from control_plane.storage.following import Follower, Stir
 from control_plane.storage.schema import DatabaseUnreadable, migrate
 from control_plane.storage.sqlite import DATABASE_NAME, CannotOpen
 from control_plane.storage.writer import Verb, Writer, refusal
@@ -106,18 +107,29 @@ class Database:
         *,
         name: str = "",
         after: Callable[[T], None] | None = None,
+        stirs: Stir = Stir.NOTHING,
     ) -> T:
         """Runs `body` in the writer's thread and returns its result once it is committed.
 
         Up to 64 waiting bodies share a transaction. What `body` raises undoes its own changes only and is raised
         here. `body` may run more than once before it counts, so it must change nothing but the database. `after`
-        gets the result on the loop right after the commit, also if this call has been cancelled meanwhile.
+        gets the result on the loop right after the commit, also if this call has been cancelled meanwhile. With
+        `stirs` the follower, if there is one, runs behind it in the same transaction.
         Raises ResourceExhausted (disk full) and Unavailable (the database failed); nothing was stored then.
         """
         beside = self.witness()
         if beside is not None:
             body = _both(body, beside)
-        return await self._submit(body, name=name, after=after, bare=False)
+        return await self._submit(body, name=name, after=after, bare=False, stirs=stirs)
+
+    @property
+    def follower(self) -> Follower | None:
+        """Who follows the verbs that stir something."""
+        return self._writer.follower
+
+    @follower.setter
+    def follower(self, follower: Follower | None) -> None:
+        self._writer.follower = follower
 
     async def read(self, body: Callable[[Connection], T]) -> T:
         """Runs `body` in a reader's thread on one snapshot; the connection cannot write."""
@@ -156,13 +168,21 @@ class Database:
         return sqlite.size_bytes(self.path)
 
     async def _submit(
-        self, body: Callable[[Connection], T], *, name: str, after: Callable[[T], None] | None, bare: bool
+        self,
+        body: Callable[[Connection], T],
+        *,
+        name: str,
+        after: Callable[[T], None] | None,
+        bare: bool,
+        stirs: Stir = Stir.NOTHING,
     ) -> T:
         async with self._write_room:
             self._refuse_if_closed()
             loop = asyncio.get_running_loop()
             future: asyncio.Future[Any] = loop.create_future()
-            self._writer.submit(Verb(body=body, name=name, loop=loop, future=future, after=after, bare=bare))
+            verb = Verb(body=body, name=name, loop=loop, future=future, after=after, bare=bare, stirs=stirs)
+            self._writer.submit(verb)
+            del verb
             try:
                 result: T = await future
             finally:

@@ -13,12 +13,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from control_plane.domain.errors import BanksmanError, ErrorCode, ResourceExhausted, Unavailable
+from control_plane.storage.following import Follower, Stir
 from control_plane.storage.prepared import Prepared
 from control_plane.storage.sqlite import Trouble
 
@@ -38,9 +40,12 @@ class Verb:
     body: Callable[[Connection], Any]
     name: str
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Any]
+    # None: nobody asked, it follows others.
+    future: asyncio.Future[Any] | None
     # Called on the loop after the commit with the result, also when nobody awaits the answer any more.
     after: Callable[[Any], None] | None
+    stirs: Stir = Stir.NOTHING
+    follower: Follower | None = None
     # Alone and outside a transaction (checkpoints).
     bare: bool = False
     result: Any = None
@@ -86,6 +91,7 @@ class Writer:
         self._next: Verb | None = None
         self._stopping = False
         self.counters = Counters()
+        self.follower: Follower | None = None
         self._thread = threading.Thread(target=self._work, name="storage-writer", daemon=True)
         self._thread.start()
 
@@ -147,7 +153,7 @@ class Writer:
         started = self._monotonic_s()
         done = 0
         with self._connection.begin():
-            while done < len(verbs) or self._take(verbs, started):
+            while done < len(verbs) or self._take(verbs, started) or self._follow(verbs):
                 run(verbs[done])
                 done += 1
         self.counters.commits += 1
@@ -172,6 +178,22 @@ class Writer:
             self._next = verb
             return False
         verbs.append(verb)
+        return True
+
+    def _follow(self, verbs: list[Verb]) -> bool:
+        """Adds the follower behind verbs that stirred something since it was added last."""
+        follower, stirs = self.follower, Stir.NOTHING
+        if follower is None:
+            return False
+        for verb in reversed(verbs):
+            if verb.future is None:
+                break
+            if verb.stirs is not Stir.NOTHING:
+                stirs |= verb.stirs
+        if stirs is Stir.NOTHING:
+            return False
+        body, loop = partial(follower.follow, stirs=stirs), verbs[-1].loop
+        verbs.append(Verb(body=body, name="follow", loop=loop, future=None, after=None, stirs=stirs, follower=follower))
         return True
 
     def _trusted(self, verb: Verb) -> None:
@@ -229,19 +251,27 @@ def _answer(verbs: list[Verb]) -> None:
 
 def _deliver(verbs: list[Verb]) -> None:
     for verb in verbs:
+        if verb.follower is not None:
+            _call_after(verb, partial(_followed, verb.follower, verb))
+            continue
         if verb.error is None and verb.after is not None:
             _call_after(verb, verb.after)
         future, error = verb.future, verb.error
         # An error knows the frames that it went through, and they know the verb: it must not know the error any more,
         # or what was asked for stays until the garbage collector comes by.
         verb.error = None
-        del verb.future
-        if future.done():  # its caller has gone; the commit stands
+        verb.future = None
+        if future is None or future.done():  # its caller has gone; the commit stands
             continue
         if error is None:
             future.set_result(verb.result)
         else:
             future.set_exception(error)
+
+
+def _followed(follower: Follower, verb: Verb, result: Any) -> None:
+    error, verb.error = verb.error, None
+    follower.followed(verb.stirs, result, error)
 
 
 def _call_after(verb: Verb, after: Callable[[Any], None]) -> None:

@@ -20,12 +20,14 @@ from control_plane.__main__ import main
 from control_plane.api import runner_session
 from control_plane.api.interceptors import Gate
 from control_plane.api.reception import Reception
+from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.domain.attempt import AttemptState
 from control_plane.domain.session import AttemptExited, AttemptStarted
 from control_plane.lifecycle import reports
 from control_plane.logs import commits
 from control_plane.logs.files import FileLogStore
 from control_plane.storage.database import Database
+from control_plane.storage.following import Stir
 from tests.failpoints.points import reach
 
 VERBS = {
@@ -87,6 +89,7 @@ def point_of(name: str, result: Any) -> str | None:
 def install() -> None:
     """Put the points in."""
     _in_storage()
+    _in_dispatch()
     _in_reports()
     _in_logs()
     _in_streams()
@@ -97,7 +100,12 @@ def _in_storage() -> None:
     write = Database.write
 
     async def with_points(
-        self: Database, body: Callable[[Any], Any], *, name: str = "", after: Callable[[Any], None] | None = None
+        self: Database,
+        body: Callable[[Any], Any],
+        *,
+        name: str = "",
+        after: Callable[[Any], None] | None = None,
+        stirs: Stir = Stir.NOTHING,
     ) -> Any:
         kind = _kind.get()
 
@@ -113,9 +121,25 @@ def _in_storage() -> None:
             if after is not None:
                 after(result)
 
-        return await write(self, written, name=name, after=told)
+        return await write(self, written, name=name, after=told, stirs=stirs)
 
     Database.write = with_points
+
+
+def _in_dispatch() -> None:
+    """An offer that shares the transaction of what made it possible."""
+    follow, followed = Dispatcher.follow, Dispatcher.followed
+
+    def written(self: Dispatcher, connection: Any, stirs: Stir) -> Any:
+        prompt = follow(self, connection, stirs)
+        _reach("offer", prompt is not None and prompt.cases, "before_commit")
+        return prompt
+
+    def told(self: Dispatcher, stirs: Stir, prompt: Any, error: BaseException | None) -> None:
+        _reach("offer", prompt is not None and prompt.cases, "after_commit")
+        followed(self, stirs, prompt, error)
+
+    Dispatcher.follow, Dispatcher.followed = written, told
 
 
 def _reach(name: str, result: Any, moment: str) -> None:
@@ -128,9 +152,9 @@ def _in_reports() -> None:
     report = reports._report
     take = Reception._report
 
-    async def known(house: Any, holder: Any, key: Any, judged: Any) -> Any:
+    async def known(house: Any, holder: Any, key: Any, judged: Any, **more: Any) -> Any:
         _kind.set(REPORTS.get(judged.func.__name__, ""))
-        return await report(house, holder, key, judged)
+        return await report(house, holder, key, judged, **more)
 
     async def served(self: Reception, session: Any, message: Any) -> None:
         """A start is answered by silence and an exit by its release: the point is when all that is due was said."""

@@ -17,7 +17,7 @@ from tests.shape.house import CountingHouse
 RUNS = 10
 QUEUED = 60
 # Of a run that nothing else accompanies.
-TRANSACTIONS = 5
+TRANSACTIONS = 4
 SYNCS = {"server": 0, "agent": 1, "host": 4}
 SAID = {"agent": {"offer_reply", "attempt_started", "attempt_exited"}, "server": {"offer", "assignment", "release"}}
 # Statements of the calls and of the session, the writes with the reads.

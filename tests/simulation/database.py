@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
 
 from control_plane.storage import sqlite
 from control_plane.storage.database import Database
+from control_plane.storage.following import Stir
 from control_plane.storage.schema import migrate
 from control_plane.storage.writer import Counters, Verb, Writer
 from tests.simulation.loop import Crashed, Life
@@ -120,6 +121,7 @@ class SimWriter(Writer):
         self._next: Verb | None = None
         self._stopping = False
         self.counters = Counters()
+        self.follower = None
 
     def work(self) -> None:
         try:
@@ -154,11 +156,16 @@ class SimDatabase(Database):
             self._life.point("inside commit", race=True)
 
     async def write(
-        self, body: Callable[[Connection], T], *, name: str = "", after: Callable[[T], None] | None = None
+        self,
+        body: Callable[[Connection], T],
+        *,
+        name: str = "",
+        after: Callable[[T], None] | None = None,
+        stirs: Stir = Stir.NOTHING,
     ) -> T:
         loop = self._life.loop
         future: asyncio.Future[Any] = loop.create_future()
-        self._writer.submit(Verb(body=body, name=name, loop=loop, future=future, after=after))
+        self._writer.submit(Verb(body=body, name=name, loop=loop, future=future, after=after, stirs=stirs))
         if not self._working:
             self._working = True
             self._life.later(self._latency_s(), self._commit, name)

@@ -185,7 +185,8 @@ class Faults:
             self.world.god.later(span_s, self._listens_again, life)
 
     def _listens_again(self, life: Life) -> None:
-        if life.alive:
+        # In peace it was thawed before its time.
+        if life.alive and self.active:
             self.world.checks.awake_since = self.world.loop.now
 
     def _late_word(self) -> None:

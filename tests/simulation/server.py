@@ -115,7 +115,7 @@ class SimServer:
 
     async def _dispatch(self) -> None:
         """The dispatcher's loop; nobody has to look again while nothing is queued and nothing was said."""
-        with self.house.watch.subscribe("queue") as wakeups:
+        with self.house.watch.subscribe("queue") as wakeups, self.dispatcher.following():
             while True:
                 try:
                     pause_s: float | None = await self.dispatcher.round()

@@ -76,7 +76,7 @@ from control_plane.storage.reads.resolve import (
     the_task,
 )
 from control_plane.storage.reads.retention import count_old_runs, log_bytes_by_project, old_runs, retentions
-from control_plane.storage.reads.runners import find_runner, list_runners, runner, runner_attempts, runners
+from control_plane.storage.reads.runners import few_runners, find_runner, list_runners, runner, runner_attempts, runners
 from control_plane.storage.reads.runs import (
     EventFilter,
     RunFilter,
@@ -175,6 +175,7 @@ __all__ = [
     "due_schedules",
     "events_after",
     "events_deleted_to",
+    "few_runners",
     "find_artifact",
     "find_deleted_task",
     "find_principal",

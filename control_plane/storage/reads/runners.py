@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from sqlalchemy import Connection, bindparam, or_, select, text, union
@@ -25,7 +26,11 @@ _RUNNER: Final = Prepared(_RUNNERS.where(RUNNERS.c.id == bindparam("id")))
 _FIND_RUNNER: Final = Prepared(
     _RUNNERS.where(or_(RUNNERS.c.id == bindparam("text"), RUNNERS.c.name == bindparam("text")))
 )
-_ALL: Final = Prepared(_RUNNERS.where(RUNNERS.c.revoked_at.is_(None)).order_by(RUNNERS.c.name))
+_ALL: Final = Prepared(
+    _RUNNERS.where(RUNNERS.c.revoked_at.is_(None)).order_by(RUNNERS.c.name).limit(bindparam("limit", -1))
+)
+# Placing asks for all of them again and again, and few of their rows have changed.
+_read: Final = lru_cache(maxsize=16_384)(RUNNER.entity)
 _LIVE: Final = select(ATTEMPTS.c.runner_id, ATTEMPTS.c.run_id, ATTEMPTS.c.slots).where(text(LIVE_ATTEMPT))
 _HELD: Final = Prepared(_LIVE)
 _THERE_COLUMNS: Final = select(
@@ -55,7 +60,13 @@ def find_runner(connection: Connection, id_or_name: str) -> Runner | None:
 
 def runners(connection: Connection) -> tuple[Runner, ...]:
     """All that are not revoked, by name: what placement chooses from."""
-    return _with_held(connection, [RUNNER.entity(row) for row in _ALL.all(connection)])
+    return _with_held(connection, [_read(row) for row in _ALL.all(connection)])
+
+
+def few_runners(connection: Connection, most: int) -> tuple[Runner, ...] | None:
+    """The same, if they are not more than so many."""
+    rows = _ALL.all(connection, {"limit": most + 1})
+    return None if len(rows) > most else _with_held(connection, [_read(row) for row in rows])
 
 
 def list_runners(connection: Connection, request: PageRequest, *, include_revoked: bool = False) -> Page[Runner]:
