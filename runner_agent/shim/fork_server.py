@@ -24,6 +24,7 @@ import time
 from runner_agent.shim import cgroups, codec, files, protocol, tree
 from runner_agent.shim.attempt_files import RUNS, MaskRequest
 from runner_agent.shim.codec import BadMessage, JsonObject
+from runner_agent.shim.dress_rehearsal import rehearse_dressed
 from runner_agent.shim.linux import become_subreaper
 from runner_agent.shim.loop import READ, Loop, SignalPipe, let_pass
 from runner_agent.shim.messages import AttemptStart
@@ -49,7 +50,6 @@ class ForkServer:
     def __init__(self, state_directory: str, build: str, lock: int, *, use_cgroups: bool) -> None:
         self._build = build
         self._lock = lock
-        self._use_cgroups = use_cgroups
         self._loop = Loop()
         self._shims = Shims(state_directory, oom_score=_oom_score(), use_cgroups=use_cgroups)
         self._orphans = Orphans(self._shims.names, use_cgroups=use_cgroups)
@@ -64,8 +64,6 @@ class ForkServer:
 
     def run(self) -> None:
         """Until it has retired and its last shim is gone."""
-        if self._use_cgroups:
-            cgroups.remove_left_behind()
         while not (self._retiring and not self._shims.names and not self._orphans.pids()):
             busy = self._loop.turn(self._timeout_s())
             if self._child_ended or not busy or not self._orphans.are_dealt_with:
@@ -228,21 +226,27 @@ def main() -> None:
     _redirect()
     _settle_for_children()
     become_subreaper()
-    server = ForkServer(os.getcwd(), build, lock, use_cgroups=kind == "cgroups")
+    use_cgroups = kind == "cgroups"
+    _rehearse(use_cgroups=use_cgroups)
+    server = ForkServer(os.getcwd(), build, lock, use_cgroups=use_cgroups)
     os.write(our_end, b"\0")
     os.close(our_end)
-    _make_ready_to_fork()
+    _settle_memory()
     server.run()
 
 
-def _make_ready_to_fork() -> None:
-    """What every shim would do to its memory is done once, before the first fork: what it only reads stays shared.
-
-    Python fills caches and rewrites its own code as it runs, and a collection would write to every object.
-    """
+def _rehearse(*, use_cgroups: bool) -> None:
+    """What every shim would do to its memory is done once, before the first fork: what it only reads stays shared."""
     codec.warm(AttemptStart, MaskRequest)
+    if use_cgroups:
+        cgroups.remove_left_behind()
+    rehearse_dressed(use_cgroups=use_cgroups)
     for _ in range(REHEARSALS):
         rehearse(masks=(b"a rehearsal",))
+
+
+def _settle_memory() -> None:
+    """A collection would write to every object: from here on none looks at those that are there now."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)

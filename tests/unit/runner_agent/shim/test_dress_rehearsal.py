@@ -1,0 +1,60 @@
+"""Before its first fork a fork server plays real attempts, and nothing of them is left."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import runner_agent
+
+ROOT = str(Path(runner_agent.__file__).parent.parent)
+
+_PLAY = f"""
+import os, signal, sys
+sys.path.append({ROOT!r})
+from runner_agent.shim import dress_rehearsal, tree
+played = []
+serve = dress_rehearsal.serve
+def counted(*arguments):
+    serve(*arguments)
+    played.append(sorted(os.listdir(".")))
+dress_rehearsal.serve = counted
+before = dress_rehearsal._descriptors()
+dress_rehearsal.rehearse_dressed(use_cgroups=False)
+assert dress_rehearsal._descriptors() == before
+assert not tree.has_children()
+assert signal.set_wakeup_fd(-1) == -1
+assert os.getcwd() == sys.argv[1]
+print(played[-1] if played else "", len(set(map(tuple, played))), len(played) <= dress_rehearsal.ROUNDS)
+"""
+
+
+def played_in(directory: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", "-S", "-c", _PLAY, str(directory)]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def test_real_attempts_are_played_and_nothing_is_left(tmp_path: Path) -> None:
+    done = played_in(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['exit', 'identity', 'lock', 'spool.0'] 1 True"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_one_has_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "rehearsal" / "runs" / "attempt"
+    left.mkdir(parents=True)
+    (left / "exit").write_text("{}")
+    done = played_in(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("['exit', 'identity', 'lock', 'spool.0'] 1 ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_cannot_be_played_is_not_played(tmp_path: Path) -> None:
+    (tmp_path / "rehearsal").write_text("in the way")
+    done = played_in(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the rehearsal failed" in done.stderr
+    assert done.stdout.strip() == "0 True"
