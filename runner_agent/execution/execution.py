@@ -113,11 +113,12 @@ class Execution(Actor):
         self._busy = True
         acceptance = Acceptance(run_id=self.key.run_id, epoch=self.key.lease_epoch, details={"slots": slots})
         self._room.journal.put(acceptance, self._accepted)
+        self._ahead.begin(usual=acceptance.is_usual)
 
     def _accepted(self, error: OSError | None) -> None:
         if error is None:
             self._room.post(events.JournalDone(key=self.key))
-            self._ahead.begin()
+            self._ahead.go_on()
         else:
             self._log.warning("accept_failed", error=str(error))
             self._room.post(events.JournalFailed(key=self.key, error=str(error)))

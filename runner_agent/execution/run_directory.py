@@ -84,6 +84,11 @@ class Acceptance:
     epoch: int
     details: JsonObject
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the run directory alone says it all."""
+        return self.details in _USUAL
+
 
 class StateDirectory:
     """The agent's state on disk, held exclusively until `close`."""
@@ -152,7 +157,7 @@ class StateDirectory:
     def _write_acceptance(self, acceptance: Acceptance) -> OSError | None:
         path = self.path_of(acceptance.run_id, acceptance.epoch)
         try:
-            if acceptance.details in _USUAL:
+            if acceptance.is_usual:
                 os.mkdir(path, 0o700)
             elif not path.exists():
                 self._write_unusual(acceptance, path)
@@ -256,13 +261,11 @@ class StateDirectory:
     def _scan_patiently(self, path: Path) -> Entry | None:
         """A shim whose agent has gone before it was told what to start leaves at once: it is waited for."""
         deadline = time.monotonic() + LEAVING_S
-        while True:
-            entry = self._scan_one(path)
-            if entry is None or entry.standing is not Standing.LIVE or entry.message:
-                return entry
-            if attempt_files.was_used(str(path)) or time.monotonic() >= deadline:
-                return entry
+        while (entry := self._scan_one(path)) is not None and time.monotonic() < deadline:
+            if entry.standing is not Standing.LIVE or entry.message or attempt_files.was_used(str(path)):
+                break
             time.sleep(0.01)
+        return entry
 
     def _scan_one(self, path: Path) -> Entry | None:
         """None for a directory whose acceptance was never finished: nothing was promised."""
