@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +30,8 @@ from control_plane.logs.store import Cursor, LogDamaged, LogMissing, LogRead, Lo
 SEGMENT_BYTES = 8 << 20
 OPEN_LOGS = 512
 SYNC_THREADS = 8
+# For less than this the way to another thread takes longer than it saves.
+SETTLED_BESIDE_BYTES = 256 << 10
 # A sealed log smaller than this stays as it is: an archive would cost two syncs and save nothing.
 WORTH_COMPRESSING_BYTES = 16 << 10
 COMPRESS_READ_BYTES = 1 << 20
@@ -78,16 +81,22 @@ class FileLogStore:
     def sync(self, keys: Iterable[AttemptKey]) -> None:
         self._check_reserve()
         logs = [log for key in keys if isinstance(log := self._logs.get(key), SegmentLog) and log.dirty]
-        directories = set(self._all(SegmentLog.sync_files, logs)) - {None}
+        # While the disk is at work, nothing else would use the time.
+        settling = partial(_settle, logs) if sum(log.unsettled_bytes for log in logs) >= SETTLED_BESIDE_BYTES else None
+        directories = set(self._all(SegmentLog.sync_files, logs, settling)) - {None}
         self._all(sync_directory, [directory for directory in directories if directory is not None])
         for log in logs:
             log.publish()
 
-    def _all(self, body: Callable[[A], R], arguments: Sequence[A]) -> list[R]:
+    def _all(
+        self, body: Callable[[A], R], arguments: Sequence[A], meanwhile: Callable[[], None] | None = None
+    ) -> list[R]:
         """Side by side, because the file system then shares one journal commit; all have ended when this returns."""
-        if len(arguments) < 2:
+        if len(arguments) < 2 and meanwhile is None:
             return [body(argument) for argument in arguments]
         futures = [self._syncers.submit(body, argument) for argument in arguments]
+        if meanwhile is not None:
+            meanwhile()
         wait(futures)
         return [future.result() for future in futures]
 
@@ -257,6 +266,11 @@ class FileLogStore:
 
     def _worth_it(self, log: SegmentLog) -> bool:
         return len(log.segments) > 1 or log.committed.position > WORTH_COMPRESSING_BYTES
+
+
+def _settle(logs: Iterable[SegmentLog]) -> None:
+    for log in logs:
+        log.settle()
 
 
 def _is_there(path: Path) -> bool:

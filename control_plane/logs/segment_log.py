@@ -49,6 +49,9 @@ class SegmentLog:
         self._newlines = found.newlines
         self._position = found.position
         self._digest = found.digest
+        # What was appended and is not yet counted and digested: records, and where they lie.
+        self._unsettled: list[tuple[LogRecord, int]] = []
+        self._settled = found.end
         self._checkpoints = found.checkpoints
         self._pending: list[blocks.Checkpoint] = []
         # Records of one append that are hashed together, and where the first of them lies.
@@ -65,31 +68,47 @@ class SegmentLog:
         self.committed = Committed(self.end, self._newlines, len(self.segments), self._position)
 
     def append(self, records: Sequence[LogRecord]) -> None:
-        """Add records at the end. After an OSError only `rollback` is allowed."""
+        """Add records at the end; they are digested by `settle`. After an OSError only `rollback` is allowed."""
         self.dirty = True
         parts: list[bytes] = []
         position = self._position
         for record in records:
             if not self.segments or position >= self._segment_bytes:
                 self._flush(parts, position)
-                self._digest_waiting()
+                self.settle()
                 parts, position = [], HEADER_BYTES
                 self._begin_segment(record)
             header, payload = encode(record, self.end)
             parts += (header, payload)
-            self._account(record, position)
+            self._unsettled.append((record, position))
+            self.end += record.length
             position += len(header) + len(payload)
         self._flush(parts, position)
+
+    @property
+    def unsettled_bytes(self) -> int:
+        """How much `settle` has to go through."""
+        return self.end - self._settled
+
+    def settle(self) -> None:
+        """Count and digest what was appended. It touches no file, so it may run beside `sync_files`."""
+        unsettled, self._unsettled = self._unsettled, []
+        for record, position in unsettled:
+            self._account(record, position)
         self._digest_waiting()
 
     def _account(self, record: LogRecord, position: int) -> None:
         """Count and digest a record. Small ones wait to be hashed together, unless a block ends in this one."""
         size = len(record.data)
-        if not record.gap_bytes and size < LARGE_BYTES and (self.end + size) // BLOCK_BYTES == self.end // BLOCK_BYTES:
+        if (
+            not record.gap_bytes
+            and size < LARGE_BYTES
+            and (self._settled + size) // BLOCK_BYTES == self._settled // BLOCK_BYTES
+        ):
             if not self._waiting:
                 self._waiting_position = position
             self._waiting.append(record.data)
-            self.end += size
+            self._settled += size
             return
         self._digest_waiting()
         newlines = self._newlines
@@ -98,7 +117,7 @@ class SegmentLog:
         else:
             self._digest.data(record.data)
             self._newlines += record.data.count(b"\n")
-        self.end += record.length
+        self._settled += record.length
         self._note_blocks(position, newlines)
 
     def _digest_waiting(self) -> None:
@@ -169,6 +188,7 @@ class SegmentLog:
 
     def publish(self) -> None:
         """Everything is durable: let readers see it, and remember how far the digest has come."""
+        self.settle()
         self._new_names = self.dirty = False
         self.committed = Committed(self.end, self._newlines, len(self.segments), self._position)
         if self._pending:
@@ -195,6 +215,7 @@ class SegmentLog:
 
     def digest(self) -> str:
         """The digest of everything that was appended."""
+        self.settle()
         return self._digest.hex()
 
     def close(self) -> None:

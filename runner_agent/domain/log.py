@@ -25,7 +25,7 @@ class LogRecord:
     kind: LogKind
     step: int
     at_ns: int
-    data: bytes = field(default=b"", repr=False)
+    data: bytes | memoryview = field(default=b"", repr=False)
     gap_bytes: int = 0
 
     @property

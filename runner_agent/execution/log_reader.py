@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 from dataclasses import dataclass, replace
@@ -14,7 +15,12 @@ __all__ = ["PTY", "STDERR", "STDOUT", "SYSTEM", "LogGap", "LogReader", "LogRecor
 
 LogRecord = Record
 MAX_BATCH_RECORDS = 1024
-_READ_BYTES = 256 << 10
+# More than the largest chunk, with the headers of its records.
+_READ_BYTES = 288 << 10
+_LEAST_BYTES = 64 << 10
+# The kernel's words that it cannot read without waiting: for the disk, or on such a file system at all.
+_MUST_WAIT = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_NOTHING = memoryview(b"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,7 @@ class _Open:
     header: fmt.SpoolFile
     descriptor: int
     position: int = fmt.FILE_HEADER_BYTES
-    buffer: bytes = b""
+    buffer: memoryview = _NOTHING
     at: int = 0
 
 
@@ -57,18 +63,24 @@ class LogReader:
         self._file = None
         self._rest = None
 
-    def read(self, *, max_bytes: int = fmt.MAX_PAYLOAD_BYTES, final_offset: int | None = None) -> tuple[
-        LogRecord | LogGap, ...
-    ]:  # fmt: skip
+    def read(
+        self, *, max_bytes: int = fmt.MAX_PAYLOAD_BYTES, final_offset: int | None = None, wait: bool = True
+    ) -> tuple[LogRecord | LogGap, ...]:
         """The next records and gaps in offset order, at most `max_bytes` of payload; empty if there is nothing yet.
 
         Give `final_offset` once the attempt has ended: then the tail of an overfull log is read too, and missing bytes
-        at its end are told as a gap; the log is complete when `offset` reaches it. Raises OSError, BadMessage.
+        at its end are told as a gap; the log is complete when `offset` reaches it. Without `wait` only what the open
+        file has in memory is read, and BlockingIOError raised if that is nothing. Raises OSError, BadMessage.
         """
         batch: list[LogRecord | LogGap] = []
         left = max_bytes
         while left > 0 and len(batch) < MAX_BATCH_RECORDS:
-            record = self._next(final_offset is not None)
+            try:
+                record = self._next(left, final_offset is not None, wait)
+            except BlockingIOError:
+                if batch:
+                    break
+                raise
             if record is None:
                 break
             if record.offset > self.offset:
@@ -83,25 +95,30 @@ class LogReader:
             self.offset = final_offset
         return tuple(batch)
 
-    def _next(self, ended: bool) -> Record | None:
+    def _next(self, left: int, ended: bool, wait: bool) -> Record | None:
         """The next record with bytes at or after `offset`, without those before it."""
         if self._rest is not None:
             return self._rest
         while True:
-            if self._file is None and not self._open(ended):
-                return None
-            record = self._parse()
+            if self._file is None and (not wait or not self._open(ended)):
+                break
+            record = self._parse(left, wait)
             if record is None:
+                if not wait:
+                    break
                 later = self._later()
-                record = self._parse()  # what was written before the next file was begun
+                record = self._parse(left)  # what was written before the next file was begun
                 if record is None:
                     if later is None or not self._open_file(later, ended):
                         return None
                     continue
             if record.offset + len(record.data) > self.offset:
                 return _cut(record, self.offset)
+        if not wait:
+            raise BlockingIOError(errno.EAGAIN, "a file must be looked for, or opened")
+        return None
 
-    def _parse(self) -> Record | None:
+    def _parse(self, left: int, wait: bool = True) -> Record | None:
         """The next record of the open file; None at its end, for now or for good, or where it is damaged."""
         file = self._file
         if file is None:
@@ -109,15 +126,18 @@ class LogReader:
         while (parsed := fmt.parse_record(file.buffer, file.at)) is None:
             unparsed = len(file.buffer) - file.at
             too_much = unparsed > fmt.RECORD_HEADER_BYTES + fmt.MAX_PAYLOAD_BYTES
-            more = b"" if too_much else _pread(file.descriptor, file.position)
+            # New memory each time: the records that are given out lie in it.
+            size = min(left + left // 8 + _LEAST_BYTES, _READ_BYTES)
+            buffer = memoryview(bytearray(0 if too_much else unparsed + size))
+            more = 0 if too_much else _pread(file.descriptor, buffer[unparsed:], file.position, wait)
             if not more:
                 # Forget the beginning of a record: the writer may yet take it back, when its disk is full.
                 file.position -= unparsed
-                file.buffer, file.at = b"", 0
+                file.buffer, file.at = _NOTHING, 0
                 return None
-            file.buffer = file.buffer[file.at :] + more
-            file.at = 0
-            file.position += len(more)
+            buffer[:unparsed] = file.buffer[file.at :]
+            file.buffer, file.at = buffer[: unparsed + more].toreadonly(), 0
+            file.position += more
         record, file.at = parsed
         return record
 
@@ -180,13 +200,15 @@ def read_header(directory: str, number: int) -> fmt.SpoolFile | None:
         raise
 
 
-def _pread(descriptor: int, position: int) -> bytes:
-    """What stands there; nothing at the end, and where the disk has lost it. Raises OSError."""
+def _pread(descriptor: int, buffer: memoryview, position: int, wait: bool) -> int:
+    """How much of what stands there was read; 0 at the end, and where the disk has lost it. Raises OSError."""
     try:
-        return os.pread(descriptor, _READ_BYTES, position)
+        return os.preadv(descriptor, (buffer,), position, 0 if wait else os.RWF_NOWAIT)
     except OSError as error:
         if fmt.is_lost_for_good(error):
-            return b""
+            return 0
+        if not wait and error.errno in _MUST_WAIT:
+            raise BlockingIOError(errno.EAGAIN, "not in memory") from None
         raise
 
 

@@ -1,8 +1,12 @@
-"""The log of one attempt as chunks for the wire, read ahead in a thread, from whatever offset the server wants."""
+"""The log of one attempt as chunks for the wire, from whatever offset the server wants.
+
+What is in memory is read at once; what must be fetched from the disk is read ahead in a thread.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +14,21 @@ from pathlib import Path
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.log import LogChunk, LogRecord
 from runner_agent.domain.log_flow import LogTurn
+from runner_agent.execution import log_reader
 from runner_agent.execution.log_reader import LogReader, retire
 from runner_agent.execution.translate import log_record
 
 READ_AHEAD_BYTES = 512 << 10
 RETIRE_BYTES = 4 << 20
 MAX_CHUNK_RECORDS = 1_024
+_KEPT_BYTES = 4 << 20
 
 
 class LogSource:
     """Reads what a turn allows. One caller at a time. Raises OSError, BadMessage from the spool."""
 
     def __init__(self, key: AttemptKey, directory: Path) -> None:
+        _keep_freed_memory()
         self._key = key
         self._directory = directory
         self._reader = LogReader(directory)
@@ -40,9 +47,7 @@ class LogSource:
                 self._reader.seek(turn.offset)
                 self._offset = turn.offset
             if not self._ahead:
-                batch = await asyncio.to_thread(
-                    self._reader.read, max_bytes=READ_AHEAD_BYTES, final_offset=self.final_offset
-                )
+                batch = await self._read(turn.limit_bytes)
                 if self._closed:
                     self._reader.close()
                     return None
@@ -53,6 +58,15 @@ class LogSource:
         chunk = LogChunk(key=self._key, offset=turn.offset, records=records)
         self._offset = chunk.end_offset
         return chunk
+
+    async def _read(self, limit_bytes: int) -> tuple[log_reader.LogRecord | log_reader.LogGap, ...]:
+        """What was written only now is still in memory: a thread and the way back would cost more than the reading."""
+        try:
+            return self._reader.read(max_bytes=limit_bytes, final_offset=self.final_offset, wait=False)
+        except BlockingIOError:
+            return await asyncio.to_thread(
+                self._reader.read, max_bytes=READ_AHEAD_BYTES, final_offset=self.final_offset
+            )
 
     def _take(self, limit_bytes: int) -> tuple[LogRecord, ...]:
         taken: list[LogRecord] = []
@@ -81,3 +95,13 @@ class LogSource:
         self._ahead.clear()
         if not self._lock.locked():
             self._reader.close()
+
+
+@functools.cache
+def _keep_freed_memory() -> None:
+    """Let chunks come and go in the same memory.
+
+    The C library maps each large piece anew, and gives back what is free at the end of its heap, until a larger piece
+    was freed once; from then on it keeps twice as much. An agent without logs has no need of it.
+    """
+    bytes(_KEPT_BYTES)

@@ -179,7 +179,7 @@ def _chunk(chunk: log_domain.LogChunk) -> wire.LogChunk:
             kind=LOG_KINDS[record.kind],
             step=record.step,
             at=timestamp(record.at_ns),
-            data=record.data,
+            data=bytes(record.data),
             gap_bytes=record.gap_bytes,
         )
         for record in chunk.records

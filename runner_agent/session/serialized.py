@@ -41,7 +41,7 @@ _DATA = _tag(log.LogRecord.DATA_FIELD_NUMBER)
 
 def _chunk(chunk: LogChunk) -> bytes:
     key = wire.AttemptKey(run_id=chunk.key.run_id, lease_epoch=chunk.key.lease_epoch)
-    parts = [wire.LogChunk(key=key, offset=chunk.offset).SerializeToString()]
+    parts: list[bytes | memoryview] = [wire.LogChunk(key=key, offset=chunk.offset).SerializeToString()]
     for record in chunk.records:
         head = log.LogRecord(
             kind=LOG_KINDS[record.kind], step=record.step, at=timestamp(record.at_ns), gap_bytes=record.gap_bytes

@@ -48,13 +48,16 @@ class SpoolFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One record. `time_ns` is wall clock; `kind` is one of STDOUT, STDERR, PTY, SYSTEM or a later version's."""
+    """One record. `time_ns` is wall clock; `kind` is one of STDOUT, STDERR, PTY, SYSTEM or a later version's.
+
+    Its data may be a part of what it was parsed from.
+    """
 
     offset: int
     kind: int
     step: int
     time_ns: int
-    data: bytes
+    data: bytes | memoryview
 
 
 def file_name(number: int) -> str:
@@ -104,7 +107,7 @@ def record_header(offset: int, kind: int, step: int, time_ns: int, payload: byte
     return head + _CRC.pack(zlib.crc32(payload, zlib.crc32(head)))
 
 
-def parse_record(buffer: bytes, at: int) -> tuple[Record, int] | None:
+def parse_record(buffer: bytes | memoryview, at: int) -> tuple[Record, int] | None:
     """The record at position `at` and the position after it; None if it is torn, damaged or not yet whole."""
     body = at + RECORD_HEADER_BYTES
     if len(buffer) < body:
