@@ -20,7 +20,7 @@ AT_ONCE = 32
 AT_ONCE_EACH = 4
 # A wake-up that was lost, and a clock that was set, cost this much.
 LOOK_AGAIN_S = 60.0
-# Until a result is stored that could not be stored.
+# Until a result is stored that could not be stored, and after a look that failed.
 STORE_AGAIN_S = 5.0
 
 
@@ -47,6 +47,11 @@ class Courier:
         except BanksmanError as error:
             log.warning("notifications are sent later", error=str(error))
             return STORE_AGAIN_S
+        except Exception:  # one bad look must not take the control plane down
+            log.exception("notifications could not be looked at")
+            # Slept through: wake-ups come with every run, and would make it spin.
+            await asyncio.sleep(STORE_AGAIN_S)
+            return 0.0
 
     async def _look(self, group: asyncio.TaskGroup) -> float:
         """Start what is due and has room; how long to wait if nobody calls."""
@@ -97,6 +102,9 @@ class Courier:
             # What does not decode would be quoted in the error.
             why = "the secret is no text" if isinstance(error, UnicodeError) else str(error)
             return Outcome(ok=False, error=why)
+        except Exception as error:  # it counts as an attempt: the next one comes later, and the others go on
+            log.exception("a notification could not be sent", notification=delivery.id)
+            return Outcome(ok=False, error=f"an internal error ({type(error).__name__})")
 
     async def _store(self, delivery: Delivery, outcome: Outcome) -> None:
         """Until it is stored the delivery stays under way: it must not be sent over and over on a full disk."""
@@ -109,6 +117,8 @@ class Courier:
                     break
                 except BanksmanError as error:
                     log.warning("the end of a notification is stored later", notification=delivery.id, error=str(error))
+                except Exception:  # as above: it must neither end the others nor be sent again meanwhile
+                    log.exception("the end of a notification could not be stored", notification=delivery.id)
                 await nobody.wait(STORE_AGAIN_S)
         if stored is not None and not outcome.ok:
             log.info(
