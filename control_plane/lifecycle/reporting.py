@@ -22,9 +22,9 @@ __all__ = ["RUNS_AT_ONCE", "TOPIC", "due", "facts", "made"]
 RUNS_AT_ONCE = 20
 
 
-async def due(house: House) -> tuple[RunId, ...]:
+async def due(house: House, besides: frozenset[RunId] = frozenset()) -> tuple[RunId, ...]:
     """Some runs that are handed in and whose report is not made, longest waiting first."""
-    return await house.database.read(partial(reads.reports_due, limit=RUNS_AT_ONCE))
+    return await house.database.read(partial(reads.reports_due, besides=besides, limit=RUNS_AT_ONCE))
 
 
 async def facts(house: House, run_id: RunId) -> RunFacts | None:

@@ -20,6 +20,8 @@ log = logger("reports")
 # A wake-up that was lost costs this much; what could not be read or stored is tried again after the other.
 LOOK_AGAIN_S = 60.0
 TRY_AGAIN_S = 5.0
+# So many runs whose reports could not be stored are passed over.
+MOST_FAILED = 200
 # A report that takes longer is given up.
 LONGEST_S = 60.0
 
@@ -34,6 +36,9 @@ class Reporter:
         self._house, self._read_log, self._longest_s = house, read_log, longest_s
         self._fonts_named = fonts_named
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="report")
+        # Passed over until then, so that not every wake-up tries them again.
+        self._failed: set[RunId] = set()
+        self._failed_until_s = 0.0
 
     async def run(self) -> None:
         """At the start what an earlier server has left, then whenever a log was sealed."""
@@ -46,14 +51,37 @@ class Reporter:
 
     async def _round(self) -> float:
         """Everything that is due now; how long to wait if nobody calls."""
+        now_s = self._house.clock.monotonic_s()
+        if now_s >= self._failed_until_s:
+            self._failed, self._failed_until_s = set(), now_s + LOOK_AGAIN_S
         try:
-            while waiting := await reporting.due(self._house):
+            while len(self._failed) <= MOST_FAILED and (waiting := await self._due()):
                 for run_id in waiting:
-                    await self._make(run_id)
+                    if not await self._made(run_id):
+                        self._failed.add(run_id)
         except BanksmanError as error:
             log.warning("reports are made later", error=str(error))
             return TRY_AGAIN_S
+        except Exception:  # one bad round must not take the control plane down
+            log.exception("a round of reports failed")
+            # Slept through: wake-ups come with every sealed log, and would make it spin.
+            await asyncio.sleep(TRY_AGAIN_S)
+            return 0.0
         return LOOK_AGAIN_S
+
+    async def _due(self) -> tuple[RunId, ...]:
+        return await reporting.due(self._house, frozenset(self._failed))
+
+    async def _made(self, run_id: RunId) -> bool:
+        """Whether the run is dealt with. One that cannot be keeps nobody else waiting. Raises BanksmanError."""
+        try:
+            await self._make(run_id)
+        except BanksmanError:
+            raise
+        except Exception:  # the others' reports are still made; this one is tried again
+            log.exception("a report could not be made or stored", run=run_id)
+            return False
+        return True
 
     async def _make(self, run_id: RunId) -> None:
         facts = await reporting.facts(self._house, run_id)
@@ -80,7 +108,7 @@ class Reporter:
             # Looked for each time: whoever installs a font need not start the server again.
             fonts = of_this_host(self._fonts_named) if ReportFormat.PDF in formats else ()
             return rendered(facts, logs, formats, fonts)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # whatever it is, the run must not wait for ever
             log.exception("a report could not be made", run=facts.run.id)
             return _failed(formats, f"an internal error ({type(error).__name__})")
 

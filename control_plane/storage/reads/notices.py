@@ -91,11 +91,12 @@ def list_deliveries(
     )
 
 
-def reports_due(connection: Connection, limit: int) -> tuple[RunId, ...]:
+def reports_due(connection: Connection, *, besides: frozenset[RunId], limit: int) -> tuple[RunId, ...]:
     """Runs that wait for their report, longest first."""
     query = select(RUNS.c.id).where(RUNS.c.report_due_at.is_not(None), RUNS.c.hidden_at.is_(None))
     query = query.order_by(RUNS.c.report_due_at, RUNS.c.id)
-    return tuple([RunId(row[0]) for row in connection.execute(query.limit(limit))])
+    rows = connection.execute(query.limit(limit + len(besides)))
+    return tuple([RunId(row[0]) for row in rows if row[0] not in besides])[:limit]
 
 
 def reports_of_run(connection: Connection, run_id: RunId) -> tuple[Report, ...]:

@@ -21,6 +21,8 @@ from control_plane.domain.run import Run
 from control_plane.domain.task import ReportFormat, ReportSettings
 from control_plane.domain.workspace import ArtifactPattern
 from control_plane.lifecycle import artifacts, losses, reporting
+from control_plane.lifecycle.house import House
+from control_plane.reports import reporter as reporter_module
 from control_plane.reports.renderer import rendered
 from control_plane.reports.reporter import ReadLog, Reporter
 from control_plane.storage import reads
@@ -49,7 +51,8 @@ async def holder(world: World) -> Holder:
 
 async def over(world: World, holder: Holder) -> AttemptKey:
     """A run with reports has ended and its log is sealed; its artifacts are still to come."""
-    task = await world.task(LEAVES, report=ReportSettings(enabled=True, formats=FORMATS))
+    name = f"build {world.clock.new_id()}"
+    task = await world.task(LEAVES, name=name, report=ReportSettings(enabled=True, formats=FORMATS))
     key = await world.running(await world.run_task(task), holder)
     await world.exited(key, holder, exit_record())
     await world.sealed(key)
@@ -167,16 +170,17 @@ async def notes(world: World, key: AttemptKey) -> list[str]:
     return [each.note for each in await world.history(key.run_id) if "could not be made" in each.note]
 
 
-async def test_one_that_fails_is_an_event_and_the_run_settles(world: World, holder: Holder) -> None:
+@pytest.mark.parametrize("error", [ValueError("the log is damaged"), RuntimeError("a mistake")])
+async def test_one_that_fails_is_an_event_and_the_run_settles(world: World, holder: Holder, error: Exception) -> None:
     def broken(key: AttemptKey, head: int, tail: int) -> LogExcerpt:
-        raise ValueError("the log is damaged")
+        raise error
 
     key = await over(world, holder)
     await artifacts.finish(world.house, holder, key)
     async with reporter(world, broken):
         await settled(world, key)
     assert await stored(world, key.run_id) == ()
-    why = "an internal error (ValueError)"
+    why = f"an internal error ({type(error).__name__})"
     assert await notes(world, key) == [f"The report as {each} could not be made: {why}" for each in FORMATS]
 
 
@@ -197,3 +201,58 @@ async def test_one_that_takes_too_long_is_given_up(world: World, holder: Holder)
     assert await notes(world, stuck) == [
         f"The report as {each} could not be made: it took longer than 0.2 s" for each in FORMATS
     ]
+
+
+def nothing(key: AttemptKey, head: int, tail: int) -> LogExcerpt:
+    return LogExcerpt(head=b"")
+
+
+async def test_one_that_cannot_be_told_of_keeps_nobody_else_waiting(
+    world: World, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, stuck, other = reporting.facts, await over(world, holder), await over(world, holder)
+    for key in (stuck, other):
+        await artifacts.finish(world.house, holder, key)
+    tries = 0
+
+    async def failing(house: House, run_id: RunId) -> RunFacts | None:
+        nonlocal tries
+        if run_id == stuck.run_id and (tries := tries + 1) < 2:
+            raise LookupError("no spec")
+        return await real(house, run_id)
+
+    monkeypatch.setattr(reporting, "facts", failing)
+    async with reporter(world, nothing):
+        await settled(world, other)
+        assert (await world.stored(stuck.run_id)).settled_at is None
+        world.house.watch.notify(reporting.TOPIC)
+        await settled(world, await later(world, holder))
+        assert tries == 1, "a wake-up is no reason to try it again"
+        world.clock.advance(61)
+        world.house.watch.notify(reporting.TOPIC)
+        await settled(world, stuck)
+
+
+async def later(world: World, holder: Holder) -> AttemptKey:
+    key = await over(world, holder)
+    await artifacts.finish(world.house, holder, key)
+    return key
+
+
+async def test_a_round_that_fails_is_not_the_last_one(
+    world: World, holder: Holder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, rounds = reporting.due, 0
+    key = await later(world, holder)
+
+    async def failing(house: House, besides: frozenset[RunId] = frozenset()) -> tuple[RunId, ...]:
+        nonlocal rounds
+        rounds += 1
+        if rounds <= 2:
+            raise LookupError("a mistake")
+        return await real(house, besides)
+
+    monkeypatch.setattr(reporting, "due", failing)
+    monkeypatch.setattr(reporter_module, "TRY_AGAIN_S", 0.01)
+    async with reporter(world, nothing):
+        await settled(world, key)
