@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,15 @@ import pytest
 from control_plane.domain.errors import ErrorCode, NotFound, Unavailable
 from control_plane.domain.ids import AttemptKey, RunId
 from control_plane.lifecycle import housekeeping, logs, purges
+from control_plane.lifecycle.house import House
 from control_plane.lifecycle.housekeeping import Keep
+from control_plane.logs import purger as purger_module
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.purger import Purger
 from control_plane.storage import reads
 from tests.unit.control_plane.lifecycle_crud.conftest import Stage
 from tests.unit.control_plane.lifecycle_crud.test_logs_and_housekeeping import SEAL, connected, ended
+from tests.waiting import wait_for_async
 
 DAY_S = 86_400.0
 
@@ -83,6 +87,66 @@ async def test_a_log_that_cannot_be_sealed_yet_and_something_elsewhere(stage: St
     assert await stage.house.database.read(partial(reads.attempt, key=key)) is not None
     assert (await purger.purge(), removed) == (1, [key.run_id, key.run_id])
     assert await stage.house.database.read(partial(reads.attempt, key=key)) is None
+    store.close()
+
+
+@pytest.mark.parametrize("where", ["rows", "log", "elsewhere"])
+async def test_what_fails_for_no_known_reason_keeps_only_its_own_run(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    holder = await connected(stage)
+    keys = [await ended(stage, holder) for _ in range(3)]
+    for key in keys:
+        await purges.delete_run(stage.house, stage.caller, key.run_id)
+    stuck, real, give_up = keys[1].run_id, purges.empty, Giving(stage)
+
+    async def empty(house: House, run_ids: Sequence[RunId]) -> None:
+        if where == "rows" and stuck in run_ids:
+            raise LookupError("a mistake")
+        await real(house, run_ids)
+
+    async def giving(key: AttemptKey) -> None:
+        if where == "log" and key.run_id == stuck:
+            raise LookupError("a mistake")
+        await give_up(key)
+
+    async def remove(run_ids: Sequence[RunId]) -> None:
+        if where == "elsewhere" and stuck in run_ids:
+            raise LookupError("a mistake")
+
+    monkeypatch.setattr(purges, "empty", empty)
+    store = FileLogStore(tmp_path / "logs")
+    purger = Purger(house=stage.house, store=store, give_up=giving, removers=[remove])
+    assert (await purger.purge(), await hidden(stage)) == (2, (stuck,))
+    where = ""
+    assert (await purger.purge(), await hidden(stage)) == (1, ())
+    store.close()
+
+
+async def test_a_round_that_fails_is_not_the_last_one(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, real, rounds = await ended(stage, await connected(stage)), purges.waiting, 0
+    await purges.delete_run(stage.house, stage.caller, key.run_id)
+
+    async def failing(house: House, besides: frozenset[RunId] = frozenset()) -> tuple[RunId, ...]:
+        nonlocal rounds
+        rounds += 1
+        if rounds <= 2:
+            raise LookupError("a mistake")
+        return await real(house, besides)
+
+    async def emptied() -> bool:
+        return not await real(stage.house)
+
+    monkeypatch.setattr(purges, "waiting", failing)
+    monkeypatch.setattr(purger_module, "AFTER_TROUBLE_S", 0.01)
+    store = FileLogStore(tmp_path / "logs")
+    async with asyncio.TaskGroup() as group:
+        purger = Purger(house=stage.house, store=store, give_up=Giving(stage))
+        going = group.create_task(purger.run(), name="purger")
+        await wait_for_async(emptied, what="the run is purged")
+        going.cancel()
     store.close()
 
 
