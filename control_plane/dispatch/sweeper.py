@@ -38,13 +38,11 @@ class Sweeper:
 
     async def tick(self) -> None:
         """One tick; the clocks themselves notice if it comes too late."""
-        try:
-            await self._compare()
-            self._silence()
-            await self._pay()
-            await clocks.tick(self._house, PERIOD_S)
-        except Exception:  # one bad tick must not stop all clocks
-            log.exception("a tick failed")
+        for part in (self._compare, self._silence, self._pay, self._ring):
+            try:
+                await part()
+            except Exception:  # one bad part must stop neither the others nor the next tick
+                log.exception("a tick failed", part=part.__name__.strip("_"))
 
     async def _compare(self) -> None:
         step_s = self._difference_s() - self._base_s
@@ -54,7 +52,7 @@ class Sweeper:
         await self._stepped(step_s)
         self._base_s += step_s
 
-    def _silence(self) -> None:
+    async def _silence(self) -> None:
         """Sessions whose lease ran out end; after a pause of our own, everybody gets a whole lease again."""
         now_s, timing = self._house.clock.monotonic_s(), self._house.timing
         if now_s - self._last_s > PERIOD_S + timing.pause_s:
@@ -70,9 +68,15 @@ class Sweeper:
                 continue
             try:
                 await runners.disconnect(self._house, runner_id, epoch)
-            except BanksmanError:
+            except BanksmanError as error:
                 self._sessions.owe(runner_id, epoch)
-                raise
+                log.warning("the end of a session is stored later", runner=runner_id, error=str(error))
+            except Exception:  # the others' ends are stored all the same
+                self._sessions.owe(runner_id, epoch)
+                log.exception("the end of a session could not be stored", runner=runner_id)
+
+    async def _ring(self) -> None:
+        await clocks.tick(self._house, PERIOD_S)
 
     def _difference_s(self) -> float:
         return self._house.clock.now().timestamp() - self._house.clock.monotonic_s()

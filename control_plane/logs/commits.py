@@ -48,7 +48,8 @@ class Written:
 def write(store: LogStore, pieces: Sequence[Piece]) -> dict[AttemptKey, Written]:
     """Write all pieces and make them durable together.
 
-    Raises OSError when the disk failed: then nothing of them counts, and the same pieces may be tried again.
+    Raises OSError when the disk failed: then nothing of them counts, and the same pieces may be tried again. Neither
+    does it after any other error.
     """
     refused: dict[AttemptKey, Exception] = {}
     keys = [piece.key for piece in pieces]
@@ -59,7 +60,7 @@ def write(store: LogStore, pieces: Sequence[Piece]) -> dict[AttemptKey, Written]
             except (LogSealed, ValueError) as error:
                 refused[piece.key] = error
         store.sync(keys)
-    except OSError:
+    except Exception:
         store.rollback(keys)
         raise
     return {key: Written(end=store.end(key), refused=refused.get(key)) for key in keys}
@@ -175,6 +176,11 @@ class Committer:
                     log.error("logs cannot be stored, nothing is acknowledged", error=str(error))
                 self._failing = True
                 if await self._closed_within(self._settings.retry_s):
+                    return False
+            except Exception:  # nothing is acknowledged, so nothing is lost; the server and its runs go on
+                log.exception("logs could not be stored, nothing is acknowledged")
+                self._failing = True
+                if await self._closed_within(self._settings.trouble_s):
                     return False
         if self._failing:
             self._failing = False

@@ -105,6 +105,8 @@ class Sealer:
             log.warning("a log could not be sealed yet", run=stream.key.run_id, error=str(error))
             self._failed = True
             self._asked[stream.key] = stream
+        except Exception:  # the others are sealed; a heartbeat that lists this one asks for it again
+            log.exception("a log could not be sealed", run=stream.key.run_id, epoch=stream.key.lease_epoch)
 
     async def give_up(self, stream: Stream, why: str) -> None:
         """Seal with what is there. Raises BanksmanError, OSError."""

@@ -30,6 +30,8 @@ class IngestSettings:
     commit_bytes: int = 1 << 20
     gather_s: float = 0.008
     retry_s: float = 1.0
+    # The same after an error that is none of the disk's: its traceback is long.
+    trouble_s: float = 5.0
     seals_at_once: int = 64
 
 

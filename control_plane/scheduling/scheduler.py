@@ -44,6 +44,8 @@ class SchedulerSettings:
     most_armed: int = 10_000
     fires_at_once: int = 64
     retry_s: float = 1.0
+    # The same after an error that is not one of ours: its traceback is long.
+    trouble_s: float = 5.0
     # How often alarms are looked at that a clock, set and set back unnoticed, may have led astray.
     guard_s: float = 5.0
 
@@ -102,9 +104,12 @@ class Scheduler:
         """By monotonic time: a clock that was set and set back between two looks at it is known by what it leaves."""
         while True:
             await asyncio.sleep(self._settings.guard_s)
-            if self._alarms.is_astray(self._house.clock.now()):
-                log.warning("the wall clock was set, and set back")
-                await self.rearm(0.0)
+            try:
+                if self._alarms.is_astray(self._house.clock.now()):
+                    log.warning("the wall clock was set, and set back")
+                    await self.rearm(0.0)
+            except Exception:  # one bad look must not be the last one
+                log.exception("alarms could not be looked at")
 
     @property
     def busy(self) -> bool:
@@ -129,6 +134,10 @@ class Scheduler:
                 log.warning("schedules could not be read", error=str(error))
                 await asyncio.sleep(self._settings.retry_s)
                 self._arm.set()
+            except Exception:  # what is armed goes on ringing, and everything else goes on
+                log.exception("schedules could not be armed")
+                await asyncio.sleep(self._settings.trouble_s)
+                self._arm.set()
 
     async def arm(self) -> None:
         """Arm what is due within the horizon, earliest first. Raises BanksmanError."""
@@ -139,6 +148,9 @@ class Scheduler:
             except BanksmanError:
                 self._stepped = True
                 raise
+            except Exception:  # schedules that keep pace must not wait for one that cannot
+                self._stepped = True
+                log.exception("schedules could not be brought up to the clock")
         before = self._house.clock.now() + timedelta(seconds=self._settings.horizon_s)
         body = partial(reads.due_schedules, before=before, limit=self._settings.most_armed)
         wanted = await self._house.database.read(body)

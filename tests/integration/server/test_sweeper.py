@@ -16,7 +16,7 @@ from control_plane.dispatch.sightings import Sightings
 from control_plane.dispatch.sweeper import Sweeper
 from control_plane.domain.ids import Holder, RunnerId
 from control_plane.domain.session import Hello
-from control_plane.lifecycle import housekeeping, principals, runners, tokens
+from control_plane.lifecycle import clocks, housekeeping, principals, runners, tokens
 from control_plane.lifecycle.house import House
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.ingest import Ingest
@@ -113,12 +113,12 @@ async def test_one_bad_tick_does_not_stop_the_clocks(rooms):
     assert rooms.steps == [pytest.approx(100)]
 
 
-async def enrolled(rooms):
+async def enrolled(rooms, name="host"):
     """A new runner, away."""
     who = await reads_admin(rooms)
-    secret = digest(mint(TokenKind.JOIN, bytes(32)))
+    secret = digest(mint(TokenKind.JOIN, name.encode().ljust(32, b"\0")))
     await runners.create_join_token(rooms.house, who, runners.NewJoinToken(secret_digest=secret))
-    asked = runners.Enrolment(join_digest=secret, name="host", public_key=bytes(32))
+    asked = runners.Enrolment(join_digest=secret, name=name, public_key=bytes(32))
     return await runners.enrol(rooms.house, asked)
 
 
@@ -166,6 +166,29 @@ async def test_the_end_of_a_session_is_stored_later_if_it_could_not_be_at_once(r
     stored = await rooms.house.database.read(lambda connection: reads.runner(connection, runner.id))
     assert not stored.connected
     assert rooms.sessions.take_owed() == {}
+
+
+async def test_an_end_that_cannot_be_stored_keeps_neither_another_nor_the_clocks_waiting(rooms, monkeypatch):
+    stuck, other = await enrolled(rooms), await enrolled(rooms, "another")
+    for runner in (stuck, other):
+        connected = await runners.connect(rooms.house, runner.id, HELLO, credential_generation=1)
+        rooms.sessions.owe(runner.id, connected.session_epoch)
+    real, rung = runners.disconnect, []
+
+    async def failing(house, runner_id, epoch):
+        if runner_id == stuck.id:
+            raise LookupError("a mistake")
+        await real(house, runner_id, epoch)
+
+    async def tick(house, period_s):
+        rung.append(period_s)
+
+    monkeypatch.setattr(runners, "disconnect", failing)
+    monkeypatch.setattr(clocks, "tick", tick)
+    await rooms.pass_time(1)
+    stored = await rooms.house.database.read(lambda connection: reads.runner(connection, other.id))
+    assert (stored.connected, len(rung)) == (False, 1)
+    assert rooms.sessions.take_owed() == {stuck.id: 1}
 
 
 async def reads_admin(rooms):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
 from control_plane.domain.log import LogKind, LogRecord
-from control_plane.domain.logs import LogExit
+from control_plane.domain.logs import LogExit, LogSegment
 from control_plane.domain.session import LogAck, LogChunk, LogRewind, Release
 from control_plane.logs.files import FileLogStore
 from control_plane.logs.ingest import Ingest
@@ -27,12 +27,12 @@ KEY = AttemptKey(run_id=RunId("0190b3a0-0000-7000-8000-000000000001"), lease_epo
 HOLDER = Holder(runner_id=RunnerId("runner"), state_directory_id="disk")
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = IngestSettings(
-    window_bytes=6_000, smallest_window_bytes=500, total_bytes=20_000, commit_bytes=2_000, retry_s=0.0
+    window_bytes=6_000, smallest_window_bytes=500, total_bytes=20_000, commit_bytes=2_000, retry_s=0.0, trouble_s=0.0
 )
 
 
 class FailingStore(FileLogStore):
-    """Files whose sync fails when the test's dice say so."""
+    """Files that fail when the test's dice say so: at a sync as disks do or do not, and before a seal."""
 
     def __init__(self, root: Path, dice: random.Random, share: float) -> None:
         super().__init__(root, segment_bytes=1_500)
@@ -40,8 +40,13 @@ class FailingStore(FileLogStore):
 
     def sync(self, keys: object) -> None:
         if self._dice.random() < self._share:
-            raise OSError(errno.ENOSPC, "full")
+            raise OSError(errno.ENOSPC, "full") if self._dice.random() < 0.7 else LookupError("a mistake")
         super().sync(keys)  # type: ignore[arg-type]
+
+    def segments(self, key: AttemptKey) -> tuple[LogSegment, ...]:
+        if self._dice.random() < self._share:
+            raise LookupError("a mistake")
+        return super().segments(key)
 
 
 class Runner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -80,7 +81,7 @@ class Stage:
         self.world = world
         self.alarms = HandAlarms()
         self.chores: tuple[Chore, ...] = ()
-        self.settings = SchedulerSettings(retry_s=0.0)
+        self.settings = SchedulerSettings(retry_s=0.0, trouble_s=0.0)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Scheduler]:
@@ -285,6 +286,45 @@ async def test_a_firing_that_fails_is_late_and_nothing_else(
         await stage.alarms.until(lambda armed: made.id in armed)
         await stage.fire(made)
     assert (tries, len(await stage.runs())) == (3, 1)
+
+
+async def test_arming_that_fails_is_tried_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, tries = reads.due_schedules, 0
+
+    def failing(*arguments: object, **words: object) -> Mapping[str, datetime]:
+        nonlocal tries
+        tries += 1
+        if tries <= 2:
+            raise LookupError("a mistake")
+        return real(*arguments, **words)  # type: ignore[arg-type]
+
+    async def out_of_step(*_: object) -> None:
+        raise LookupError("a mistake")
+
+    made = await stage.schedule(name="s", every_s=20.0)
+    monkeypatch.setattr(scheduling.reads, "due_schedules", failing)
+    monkeypatch.setattr(scheduling.paces, "keep_pace", out_of_step)
+    async with stage.running():
+        await stage.alarms.until(lambda armed: made.id in armed)
+    assert tries == 3
+
+
+async def test_a_look_at_the_alarms_that_fails_is_not_the_last_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, again = 0, asyncio.Event()
+
+    def failing(_: datetime) -> bool:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            again.set()
+        raise LookupError("a mistake")
+
+    monkeypatch.setattr(stage.alarms, "is_astray", failing)
+    stage.settings = replace(stage.settings, guard_s=0.01)
+    async with stage.running(), asyncio.timeout(30):
+        await again.wait()
 
 
 async def test_chores_run_when_they_ring_and_a_failure_is_not_the_end(stage: Stage) -> None:
