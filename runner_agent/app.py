@@ -123,8 +123,8 @@ async def run_agent(
         fork_servers=fork_servers,
         threads=Threads(),
         post=reconciler.post,
-        journal=Batches("journal", state.accept_all),
-        removal=Batches("release", Removal(state=state, workspaces=workspaces).remove_all),
+        journal=Batches("journal", state.accept_all, failed=_as_os_error),
+        removal=Batches("release", Removal(state=state, workspaces=workspaces).remove_all, failed=_as_os_error),
         upload=uploads.upload,
         runner_name=_own_name(settings, enrolment),
         boot_id=report.boot_id,
@@ -215,12 +215,19 @@ async def _tidy(room: Room, clock: Clock) -> None:
             due_ns, left = await room.threads.remove(kept.remove_due, room.workspaces, now_ns)
         except OSError as error:
             logger("agent").warning("kept_workspaces_not_read", error=str(error))
+        except Exception as error:  # noqa: BLE001 - disk space that stays taken must not end the agent
+            logger("agent").error("kept_workspaces_not_read", exc_info=error)
         else:
             for what in left:
                 logger("agent").warning("workspace_not_removed", error=what)
             if due_ns is not None:
                 pause_s = min(pause_s, max(0.0, (due_ns - now_ns) / 1e9) + LEAST_PAUSE_S)
         await asyncio.sleep(pause_s)
+
+
+def _as_os_error(error: Exception) -> OSError:
+    """Attempts know what to do about a disk that fails; they do the same about a mistake of ours."""
+    return OSError(f"an internal error: {error!r}")
 
 
 def _look_around(

@@ -59,6 +59,9 @@ class Attempts:
         except (OSError, BadMessage) as error:
             self._log.warning("log_not_read", error=str(error), run=turn.key.run_id, epoch=turn.key.lease_epoch)
             return None
+        except Exception as error:  # noqa: BLE001 - the other attempts' logs go on, in the same session
+            self._log.error("log_not_read", exc_info=error, run=turn.key.run_id, epoch=turn.key.lease_epoch)
+            return None
 
     def log_acked(self, key: AttemptKey, committed_offset: int) -> None:
         """The server has the log below this offset: its spool may shrink."""
@@ -77,6 +80,8 @@ class Attempts:
             await source.retire(committed_offset)
         except (OSError, BadMessage) as error:
             self._log.warning("spool_not_retired", error=str(error))
+        except Exception as error:  # noqa: BLE001 - a spool that stays large must not end the agent
+            self._log.error("spool_not_retired", exc_info=error)
 
     def _source(self, key: AttemptKey) -> LogSource:
         source = self._logs.get(key)

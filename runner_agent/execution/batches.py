@@ -7,19 +7,26 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
+from runner_agent.telemetry import logger
+
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 class Batches(Generic[T, R]):
-    """`work` gets all items that came while it was busy, and answers each in order. It must not raise.
+    """`work` gets all items that came while it was busy, and answers each in order.
+
+    If it raises, or forgets an answer, everybody in that batch is told what `failed` makes of the error.
 
     How many may wait is bounded by who puts: each attempt has one thing done at a time.
     """
 
-    def __init__(self, name: str, work: Callable[[Sequence[T]], Sequence[R]]) -> None:
+    def __init__(
+        self, name: str, work: Callable[[Sequence[T]], Sequence[R]], *, failed: Callable[[Exception], R]
+    ) -> None:
         self._name = name
         self._work = work
+        self._failed = failed
         self._changed = threading.Condition()
         self._waiting: list[tuple[T, Callable[[R], None]]] = []
         self._thread: threading.Thread | None = None
@@ -45,11 +52,21 @@ class Batches(Generic[T, R]):
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         while batch := self._take():
-            answers = self._work([item for item, _ in batch])
+            answers = self._answers([item for item, _ in batch])
             try:
                 loop.call_soon_threadsafe(_tell, batch, answers)
             except RuntimeError:
                 return  # the loop is closed: nobody waits any more
+
+    def _answers(self, items: Sequence[T]) -> Sequence[R]:
+        try:
+            answers = self._work(items)
+            if len(answers) != len(items):
+                raise AssertionError(f"{len(answers)} answers for {len(items)} items")
+        except Exception as error:  # noqa: BLE001 - the thread must live on, and nobody wait for ever
+            logger(self._name).error("batch_failed", exc_info=error)
+            return [self._failed(error)] * len(items)
+        return answers
 
     def _take(self) -> list[tuple[T, Callable[[R], None]]]:
         """All that waits, as soon as something does; nothing once it is closed."""
@@ -62,4 +79,7 @@ class Batches(Generic[T, R]):
 
 def _tell(batch: Sequence[tuple[T, Callable[[R], None]]], answers: Sequence[R]) -> None:
     for (_, done), answer in zip(batch, answers, strict=True):
-        done(answer)
+        try:
+            done(answer)
+        except Exception as error:  # noqa: BLE001 - the others wait too
+            logger("batches").error("answer_not_taken", exc_info=error)

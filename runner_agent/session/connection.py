@@ -78,8 +78,7 @@ class Connection:
             credential = await self._enrolment.credential(channel, renew=self._renew)
             self._renew = False
             self._tell("connected", f"Connected to {self._server}.")
-            outbox = Outbox(self._clock.boottime_ns)
-            end = await Session(channel, credential, self._host, outbox).run()
+            end = await self._talk(channel, credential)
         except Unreachable as error:
             self._tell("unreachable", f"The server at {self._server} cannot be reached: {error}; trying on.")
             return None
@@ -97,9 +96,18 @@ class Connection:
             return None
         finally:
             await channel.close()
-        if not self._stopped.is_set():
+        if end is not None and not self._stopped.is_set():
             self._judge(end)
         return end
+
+    async def _talk(self, channel: grpc.aio.Channel, credential: str) -> SessionEnd | None:
+        """One session; None when it broke on something unexpected, which must not end who watches over the attempts."""
+        try:
+            return await Session(channel, credential, self._host, Outbox(self._clock.boottime_ns)).run()
+        except Exception as error:  # noqa: BLE001 - whatever a message did, the next session begins anew
+            self._log.error("session_broke", exc_info=error)
+            self._tell("broken", "The session broke on a mistake of this agent; reconnecting.")
+            return None
 
     def _judge(self, end: SessionEnd) -> None:
         """What the end of a session means for the next one. Raises Refused."""
