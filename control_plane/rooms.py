@@ -110,7 +110,7 @@ async def build(settings: Settings, clock: Clock, database: Database) -> Rooms:
     sightings = Sightings()
     intake = _intake(settings, house)
     chores = (*_chores(settings, house, ingest, ledger, store), *_artifact_chores(settings, intake))
-    views = Views(house, dispatcher.waiting_because, Trouble(house, sessions, sightings))
+    views = Views(house, dispatcher.waiting_because, Trouble(house, sessions, sightings), ingest.shown)
     desk = Desk(
         house=house,
         settings=settings,

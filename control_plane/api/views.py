@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 from banksman.v1 import run_pb2
@@ -27,10 +27,17 @@ class Views:
 
     Args:
         waiting: the dispatcher's sentence for a queued run; empty when it has none.
+        stored: how many bytes of an open log are durable.
     """
 
-    def __init__(self, house: House, waiting: Callable[[Run], str], trouble: Trouble) -> None:
-        self._house, self._waiting, self._trouble = house, waiting, trouble
+    def __init__(
+        self,
+        house: House,
+        waiting: Callable[[Run], str],
+        trouble: Trouble,
+        stored: Callable[[AttemptKey], Awaitable[int]],
+    ) -> None:
+        self._house, self._waiting, self._trouble, self._stored = house, waiting, trouble, stored
 
     def brief(self, run: Run) -> run_pb2.Run:
         """For lists and watches: without spec and attempts."""
@@ -45,6 +52,7 @@ class Views:
     async def whole(self, run: Run) -> run_pb2.Run:
         """Everything that is known of a run."""
         run, spec = await self._house.database.read(lambda connection: self.load(connection, run))
+        run = await self.counted(run)
         return run_message(self._trouble.shown(self._explained(self._estimated(run))), spec)
 
     def load(self, connection: Connection, run: Run) -> tuple[Run, RunSpec | None]:
@@ -58,6 +66,16 @@ class Views:
         if run.state is RunState.QUEUED and run.schedule_id and (ahead := reads.run_ahead(connection, run.id)):
             run = replace(run, waiting_because=f"Its schedule lets it wait until run {ahead} is over.")
         return replace(run, attempts=shown), None if data is None else self._house.codec.decode(data)
+
+    async def counted(self, run: Run) -> Run:
+        """The bytes of a log are a column once it is sealed; until then whoever takes it in knows them."""
+        attempts = [
+            replace(each, log_bytes=await self._stored(each.key))
+            if each.assigned_at is not None and each.log_sealed_at is None
+            else each
+            for each in run.attempts
+        ]
+        return replace(run, attempts=tuple(attempts))
 
     def _estimated(self, run: Run) -> Run:
         """While its host says that a run lives, the time of its progress is that of the host's last word."""

@@ -170,6 +170,10 @@ class Ingest:
             _cannot_read(key, error)
             return 0
 
+    async def shown(self, key: AttemptKey) -> int:
+        """As `committed`, for who only looks: of an attempt that has printed nothing no thread is asked."""
+        return 0 if self._streams.get(key) is None and self._is_blank(key) else await self.committed(key)
+
     def forget_session(self, answer: Answer) -> None:
         """A session has ended. What it sent is still committed."""
         for stream in self._streams.of_session(answer):

@@ -108,6 +108,7 @@ async def test_log_bytes_are_appended_trimmed_rewound_and_released(server, doors
         assert (await stream.expect("log_ack")).committed_offset == 3
         await stream.chunk(key, 2, b"cde")
         assert (await stream.expect("log_ack")).committed_offset == 5
+        assert [each.log_bytes for each in (await doors.run(run.id)).attempts] == [5]
         await stream.chunk(key, 9, b"later")
         assert (await stream.expect("log_rewind")).expected_offset == 5
         await stream.exited(key, exit_record(0, log=b"abcdefg", digest=log_digest(b"abcdefg")))
@@ -131,7 +132,8 @@ async def test_a_reconnected_runner_is_told_where_its_log_goes_on(server, doors)
         return (await doors.run(run.id)).attempts[0].HasField("disconnected_since")
 
     await wait_for_async(away, what="the runner counts as away")
-    assert (await doors.run(run.id)).state == run_pb2.RUN_STATE_RUNNING
+    now = await doors.run(run.id)
+    assert (now.state, now.attempts[0].log_bytes) == (run_pb2.RUN_STATE_RUNNING, 7)
     async with runner.session(inventory=[held(key, pb.HELD_PHASE_RUNNING)]) as (stream, welcome):
         assert welcome.session_epoch == 2
         verdict = welcome.verdicts[0]
