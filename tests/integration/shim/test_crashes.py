@@ -6,14 +6,11 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-import runner_agent
 from runner_agent.execution.run_directory import Standing, StateDirectory, StateDirectoryBusy
 from runner_agent.execution.shim_link import (
     AttemptStart,
@@ -34,30 +31,14 @@ from tests.failpoints.control import Failpoints
 from tests.failpoints.inside import arm_fork_servers
 from tests.integration.shim import trees
 from tests.integration.shim.host import Host, Run, end_fork_server, is_alive, python, shell, step
+from tests.integration.shim.killable import Agent
 from tests.waiting import wait_for
 
-ROOT = Path(runner_agent.__file__).parent.parent
+SECOND_NS = 1_000_000_000
 
 
-class Agent:
-    """A killable agent process that has started one attempt."""
-
-    def __init__(self, path: Path, start: AttemptStart, **environment: str) -> None:
-        spec = path.parent / "start.json"
-        spec.write_text(json.dumps(codec.to_json(start)))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.shim.agent", str(path), str(spec)],
-            cwd=ROOT, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment},
-        )  # fmt: skip
-        assert self.process.stdout is not None
-        self.fork_server, self.shim = map(int, self.process.stdout.readline().split())
-
-    def kill(self) -> None:
-        """SIGKILL, and wait for it."""
-        self.process.kill()
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+def _boottime_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _start(*steps: object, **changes: object) -> AttemptStart:
@@ -122,11 +103,18 @@ async def test_a_new_agent_finds_the_live_run_and_hears_everything_from_the_firs
 
 
 async def test_the_loss_deadline_fires_without_an_agent(tmp_path: Path) -> None:
-    deadline = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 2_000_000_000
     agent = Agent(tmp_path / "state", _start(python(trees.DOUBLE_FORKED), grace_s=0.2,
-                                             loss_deadline_boottime_ns=deadline))  # fmt: skip
+                                             loss_deadline_boottime_ns=_boottime_ns() + 3_600 * SECOND_NS))  # fmt: skip
     try:
-        agent.kill()
+        agent.says("Started(")
+        # What it is told waits in its socket until nobody lives who could tell it more, however slow this host is.
+        os.kill(agent.shim, signal.SIGSTOP)
+        try:
+            agent.hears(_boottime_ns() + SECOND_NS // 2)
+            agent.says("renewed")
+            agent.kill()
+        finally:
+            os.kill(agent.shim, signal.SIGCONT)
         state = StateDirectory.open(tmp_path / "state")
         entry = wait_for(lambda: (e := state.scan()[0]).standing is Standing.EXITED and e, what="the exit record")
         assert entry.record.stopped_by is Reason.RUNNER_LOST
