@@ -31,9 +31,13 @@ def visible_project(connection: Connection, caller: Caller, id_or_name: str) -> 
 
 
 def visible_run(connection: Connection, caller: Caller, project: str, text: str) -> Run:
-    """By id, short id or "@last"; a short id is looked for in one project. Raises NotFound RUN_NOT_FOUND."""
+    """By id, short id or "@last": the caller's newest in the project. A short id is looked for in one project.
+
+    Raises NotFound RUN_NOT_FOUND, PROJECT_NOT_FOUND.
+    """
     project_id: ProjectId | None = None
-    if project or not (text.strip() == "@last" or _WHOLE_ID.fullmatch(text.strip()) or caller.principal.admin):
+    anywhere = _WHOLE_ID.fullmatch(text.strip()) or (caller.principal.admin and text.strip().lower() != "@last")
+    if project or not anywhere:
         project_id = visible_project(connection, caller, project or _only_project(caller)).id
     run = reads.the_run(connection, text, project_id=project_id, principal_id=caller.principal.id)
     if not caller.principal.may_use(run.project_id) or not sees_run(connection, caller, run):

@@ -43,7 +43,7 @@ def completer(find: Callable[[Client, str], Found]) -> Complete:
 
 def runs(client: Client, project: str) -> Found:
     request = contract.run_pb2.ListRunsRequest(project=project)
-    yield "@last", "your newest run"
+    yield "@last", "your newest run in this project"
     for run in client.pages(client.runs.ListRuns, request, lambda page: page.runs, limit=MOST):
         yield short_id(run.id), f"{state_word(run)} {run_title(run)}".strip()
 

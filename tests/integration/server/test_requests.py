@@ -197,6 +197,20 @@ async def test_short_ids_and_the_callers_newest(doors):
     assert (await doors.run("@last")).id == run.id
 
 
+async def test_the_callers_newest_is_that_of_the_project_in_use(doors):
+    web = project_pb2.Project(name="web")
+    await doors.projects.CreateProject(project_pb2.CreateProjectRequest(project=web))
+    asked = doors.runs.GetRun(run_pb2.GetRunRequest(run="@last", project="web"))
+    run = await doors.submit()
+    assert (await refusal(asked))[1] == "RUN_NOT_FOUND"
+    elsewhere = await doors.submit(project="web")
+    for project, expected in (("", run), ("default", run), ("web", elsewhere)):
+        found = await doors.runs.GetRun(run_pb2.GetRunRequest(run="@last", project=project))
+        assert found.id == expected.id
+    for text in (elsewhere.id, elsewhere.id[-8:]):
+        assert (await doors.run(text)).id == elsewhere.id, "an id is one wherever it is"
+
+
 async def test_a_watch_goes_on_behind_its_token_without_a_gap(server, doors):
     runner = await server.runner()
     run = await doors.submit()
