@@ -7,6 +7,8 @@ from typing import Any
 import click
 
 from control_plane.cli import contract
+from control_plane.cli.clearing import clear as cleared
+from control_plane.cli.clearing import clear_option
 from control_plane.cli.client import new_request_id
 from control_plane.cli.commands import command
 from control_plane.cli.completing import complete_tasks
@@ -112,13 +114,18 @@ def get(inv: Invocation, task: str, deleted: bool) -> None:
 
 @command(
     "update",
-    examples=("banksman task update build --timeout 45m", "banksman task update build -f build.yaml"),
+    examples=(
+        "banksman task update build --timeout 45m",
+        "banksman task update build --clear timeout --clear tag --tag nightly",
+        "banksman task update build -f build.yaml",
+    ),
 )
 @click.argument("task", shell_complete=complete_tasks)
 @file_option
 @task_options
 @click.option("--name", metavar="NAME", help="New name.")
 @click.option("--active/--inactive", default=None, help="Whether it may be run.")
+@clear_option
 @spec_options
 def update(
     inv: Invocation,
@@ -126,6 +133,7 @@ def update(
     file: str | None,
     name: str | None,
     active: bool | None,
+    clear: tuple[str, ...],
     given: SpecOptions,
     **about: Any,
 ) -> None:
@@ -140,6 +148,7 @@ def update(
             fresh.ClearField(field)  # type: ignore[arg-type]
         fresh.MergeFrom(read)
         mask |= fields - {"schedules"}
+    mask |= cleared(fresh, clear)
     mask.update(change(fresh, about))
     if name is not None:
         assign(fresh, "name", name)
