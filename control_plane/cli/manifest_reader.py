@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from control_plane.cli.durations import parse_duration
+from control_plane.cli.likely_words import instead, like
 
 if TYPE_CHECKING:
     import yaml
@@ -54,12 +55,12 @@ class Reader:
     def wrong(self, node: yaml.Node, text: str) -> None:
         self.problems.append((self.place(node), text))
 
-    def mapping(self, node: yaml.Node, what: str) -> list[tuple[yaml.Node, str, yaml.Node]]:
+    def mapping(self, node: yaml.Node, what: str, field: str = "") -> list[tuple[yaml.Node, str, yaml.Node]]:
         """(key node, key, value node) of each; those without a value are left out."""
         import yaml
 
         if not isinstance(node, yaml.MappingNode):
-            self.wrong(node, f"{what} must be a mapping of names to values")
+            self.wrong(node, f"{what} must be a mapping of names to values{like(field)}")
             return []
         found: dict[str, tuple[yaml.Node, str, yaml.Node]] = {}
         for key, value in node.value:
@@ -80,9 +81,10 @@ class Reader:
         names = [each.name for each in descriptor.fields if known is None or each.name in known]
         given: set[str] = set()
         chosen: dict[str, str] = {}
-        for key, name, value in self.mapping(node, what):
+        for key, name, value in self.mapping(node, what, path.rpartition(".")[2]):
             if name not in names:
-                self.wrong(key, f"{what} has no field {name!r}{nearest(name, names)}")
+                hint = instead(descriptor.name, name, fields_of_a_spec(descriptor)) or nearest(name, names)
+                self.wrong(key, f"{what} has no field {name!r}{hint}")
                 continue
             declared = descriptor.fields_by_name[name]
             here = f"{path}.{name}" if path else name
@@ -104,7 +106,7 @@ class Reader:
         elif not declared.is_repeated:
             self.single(node, message, declared, path)
         elif not isinstance(node, yaml.SequenceNode):
-            self.wrong(node, f"{declared.name} must be a list")
+            self.wrong(node, f"{declared.name} must be a list{like(declared.name)}")
         else:
             values = getattr(message, declared.name)
             for index, item in enumerate(node.value):
@@ -117,7 +119,7 @@ class Reader:
 
     def map_field(self, node: yaml.Node, values: Any, entry: Descriptor, path: str) -> None:
         declared = entry.fields_by_name["value"]
-        for key, name, value in self.mapping(node, path.rpartition(".")[2]):
+        for key, name, value in self.mapping(node, *(path.rpartition(".")[2],) * 2):
             self.places[f"{path}[{name}]"] = self.place(key)
             read = self.scalar(value, declared)
             if read is None:
@@ -153,6 +155,12 @@ class Reader:
         except (Wrong, ValueError, OverflowError) as error:
             self.wrong(node, f"{name}: {error}")
             return None
+
+
+def fields_of_a_spec(outer: Descriptor) -> list[str]:
+    """Of the spec that such a message holds."""
+    spec = outer.fields_by_name.get("spec")
+    return [] if spec is None or spec.message_type is None else [each.name for each in spec.message_type.fields]
 
 
 def value_of(node: yaml.ScalarNode, declared: FieldDescriptor) -> Any:
