@@ -160,7 +160,9 @@ def _house(settings: Settings, clock: Clock, database: Database, watch: Watch, s
         vault=_keyed(lambda: FileVault.at(settings.state_path / SECRET_KEY)),
         timing=settings.timing(),
         post=sessions.post,
-        extras=Extras(pdf=find_spec("fpdf") is not None, channels=find_spec("apprise") is not None),
+        extras=Extras(
+            pdf=find_spec("fpdf") is not None, channels=find_spec("apprise") is not None, hooks=_rules(settings)
+        ),
     )
 
 

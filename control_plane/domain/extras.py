@@ -1,4 +1,4 @@
-"""What a server can do only with an extra installed: which are there, and what is refused where they are not."""
+"""What not every server does: which extras are installed, where webhooks may go, and what is refused elsewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from control_plane.domain.errors import FieldViolation
+from control_plane.domain.hooks import HookRules, why_not
 from control_plane.domain.names import violation
 from control_plane.domain.task import NotificationSettings, ReportFormat, ReportSettings
 
@@ -15,10 +16,11 @@ NO_CHANNELS = "this server has no support for other channels: install banksman[n
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """Which of them are installed."""
+    """Which of them are installed, and the rules of webhooks; without rules none is refused before its delivery."""
 
     pdf: bool = True
     channels: bool = True
+    hooks: HookRules | None = None
 
 
 def check_extras(
@@ -35,3 +37,6 @@ def check_extras(
     for index, each in enumerate(() if extras.channels else notifications or ()):
         if each.secret_ref and not each.webhook_url:
             yield violation(f"{path}.notifications[{index}].secret_ref", NO_CHANNELS)
+    for index, each in enumerate(notifications or ()):
+        if extras.hooks is not None and (said := why_not(each.webhook_url, extras.hooks)):
+            yield violation(f"{path}.notifications[{index}].webhook_url", said)

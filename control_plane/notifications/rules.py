@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from control_plane.domain.addresses import Network, networks, ports
+from control_plane.domain.addresses import networks, ports
+from control_plane.domain.hooks import HookRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """By default only https to public addresses, and channels whose hosts are fixed. `ports` None: any."""
+class Rules(HookRules):
+    """By default only https to public addresses, and channels whose hosts are fixed."""
 
-    http: bool = False
-    ports: frozenset[int] | None = frozenset({443, 8443})
-    networks: Sequence[Network] = ()
     # Schemes of other channels' URLs.
     channels: frozenset[str] = frozenset()
     # Everything of one attempt together.

@@ -10,11 +10,11 @@ from typing import Protocol
 import httpx
 
 from control_plane.domain.addresses import is_allowed
+from control_plane.domain.hooks import ADDRESS, DEFAULT_PORTS, WITH_USER, why_no_port, why_no_scheme
 from control_plane.domain.notification import Outcome
 from control_plane.notifications.rules import Rules
 
 ADDRESSES_TRIED = 3
-DEFAULT_PORTS = {"https": 443, "http": 80}
 GONE = 410
 
 
@@ -80,20 +80,20 @@ class Webhooks:
     async def _checked(self, url: httpx.URL) -> tuple[str, tuple[str, ...]]:
         """The host and its addresses, all of them allowed. Raises Refused."""
         rules = self._rules
-        if url.scheme != "https" and not (rules.http and url.scheme == "http"):
-            raise Refused(f"{url.scheme}:// is not allowed: see the setting notify_http")
+        if said := why_no_scheme(url.scheme, rules):
+            raise Refused(said)
         if url.userinfo:
-            raise Refused("a URL with a user is not allowed")
+            raise Refused(WITH_USER)
         port = url.port or DEFAULT_PORTS[url.scheme]
-        if rules.ports is not None and port not in rules.ports:
-            raise Refused(f"port {port} is not allowed: see the setting notify_ports")
+        if said := why_no_port(port, rules):
+            raise Refused(said)
         host = url.raw_host.decode("ascii")
         try:
             addresses = await self._names.addresses(host, port)
         except OSError as error:
             raise Refused("the host's name is not known") from error
         if not addresses or not all(is_allowed(each, rules.networks) for each in addresses):
-            raise Refused("the host's address is not allowed: see the setting notify_networks")
+            raise Refused(ADDRESS)
         return host, addresses
 
 

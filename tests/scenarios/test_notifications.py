@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
 from banksman.v1 import notification_pb2, run_pb2, schedule_pb2, secret_pb2, task_pb2
 from standardwebhooks.webhooks import Webhook
@@ -201,7 +202,11 @@ def test_what_was_not_delivered_when_the_server_was_killed_is_delivered_by_the_n
 
 def test_addresses_of_this_host_are_refused_unless_the_operator_allows_them() -> None:
     with House(notify_http=True, notify_ports="*", notify_first_wait_s=0.05) as house, Receiver() as receiver:
-        hosts = ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0"]
+        for host in ("127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"):
+            with pytest.raises(grpc.RpcError) as caught:
+                task(house, "inward", "true", webhook_url=f"http://{host}:{receiver.port}/hook")
+            assert "the host's address is not allowed: see the setting notify_networks" in caught.value.details()
+        hosts = ["localhost", "2130706433", "0x7f.1"]
         started = []
         for index, host in enumerate(hosts):
             url = f"http://{host}:{receiver.port}/hook"

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from control_plane.domain.addresses import networks
 from control_plane.domain.errors import InvalidArgument
 from control_plane.domain.extras import NO_CHANNELS, NO_PDF, Extras
+from control_plane.domain.hooks import HookRules
 from control_plane.domain.task import NotificationEvent, NotificationSettings, ReportFormat, ReportSettings
 from control_plane.lifecycle import tasks, templates
 from control_plane.storage import reads
@@ -59,3 +61,32 @@ async def test_updates_are_held_to_what_they_change(stage: Stage) -> None:
             await tasks.update(stage.house, made.id, asked)
     with pytest.raises(InvalidArgument):
         await templates.update(stage.house, stage.caller, template.id, templates.TemplateChange(report=PDF))
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://hooks.example/", "http:// is not allowed: see the setting notify_http"),
+        ("https://hooks.example:22/", "port 22 is not allowed: see the setting notify_ports"),
+        ("https://10.0.0.1/", "the host's address is not allowed: see the setting notify_networks"),
+        ("https://[::ffff:127.0.0.1]:8443/", "the host's address is not allowed: see the setting notify_networks"),
+        ("https://169.254.169.254/latest", "the host's address is not allowed: see the setting notify_networks"),
+        ("https://hooks.example/", ""),
+        ("https://1.1.1.1/", ""),
+        ("https://192.168.7.9/", ""),
+        ("https://localhost/", ""),
+    ],
+)
+async def test_a_webhook_that_no_delivery_would_reach_is_refused_at_once(stage: Stage, url: str, why: str) -> None:
+    stage.house.extras = Extras(hooks=HookRules(networks=networks("192.168.7.0/24")))
+    hook = NotificationSettings(events=EVENTS, webhook_url=url)
+    for create, new, what in (
+        (tasks.create, new_task(stage, notifications=(hook,)), "task"),
+        (templates.create, new_template(stage, notifications=(hook,)), "template"),
+    ):
+        if not why:
+            await create(stage.house, stage.caller, new)
+            continue
+        with pytest.raises(InvalidArgument) as caught:
+            await create(stage.house, stage.caller, new)
+        assert named(caught.value) == {f"{what}.notifications[0].webhook_url": why}

@@ -92,7 +92,8 @@ async def test_what_is_not_allowed_is_not_even_resolved(url: str, why: str) -> N
 
 @pytest.mark.parametrize("addresses", [("127.0.0.1",), ("1.1.1.1", "10.0.0.1"), ("::ffff:169.254.169.254",), ()])
 async def test_one_address_that_is_not_allowed_is_enough(addresses: tuple[str, ...]) -> None:
-    outcome = await sent("https://example.com/", Names(addresses), Rules())
+    host = f"[{addresses[0]}]" if ":" in "".join(addresses) else "example.com"
+    outcome = await sent(f"https://{host}/", Names(addresses), Rules())
     assert outcome.error == "the host's address is not allowed: see the setting notify_networks"
 
 
