@@ -24,10 +24,14 @@ class Attempts:
         self._tasks = tasks
         self._actors: dict[AttemptKey, Execution] = {}
         self._logs: dict[AttemptKey, LogSource] = {}
+        # Those that lived when this agent started, and have not been found again yet.
+        self._lost_sight_of: set[AttemptKey] = set()
         self._log = logger("attempts")
 
     def adopt(self, found: Found) -> None:
         """Take over what an earlier agent has left."""
+        if found.live:
+            self._lost_sight_of.add(found.held.key)
         self._new(found.held.key, found.notes).adopt(attach=found.live, over=found.held.exit)
 
     def of(self, key: AttemptKey) -> Execution:
@@ -36,8 +40,16 @@ class Attempts:
         return actor if actor is not None else self._new(key)
 
     def _new(self, key: AttemptKey, notes: Notes | None = None) -> Execution:
-        actor = self._actors[key] = Execution(key, self._room, self._tasks, self._over, notes=notes)
+        actor = self._actors[key] = Execution(
+            key, self._room, self._tasks, self._over, notes=notes, found=self._found
+        )  # fmt: skip
         return actor
+
+    def _found(self, key: AttemptKey) -> None:
+        if key in self._lost_sight_of:
+            self._lost_sight_of.discard(key)
+            if not self._lost_sight_of:
+                self._log.info("all_found_again", message="every run that lived at the start is held again, or over")
 
     def _over(self, key: AttemptKey) -> None:
         self._actors.pop(key, None)

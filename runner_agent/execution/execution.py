@@ -57,9 +57,11 @@ class Execution(Actor):
         over: Callable[[AttemptKey], None],
         *,
         notes: Notes | None = None,
+        found: Callable[[AttemptKey], None],
     ) -> None:
         super().__init__(key, room, tasks, over)
         self._notes = notes or Notes()
+        self._found = found
         self._place = room.workspaces.place(self.directory.name)
         self._ahead = Ahead(room, self.directory)
         self._link: ShimLink | None = None
@@ -279,6 +281,7 @@ class Execution(Actor):
         try:
             await asyncio.sleep(after_s)
             await self._settle(why)
+            self._found(self.key)
         finally:
             self._finding = False
 

@@ -15,9 +15,9 @@ def request_stop(state: State, event: StopRequested, now: Instant) -> Decision:
         return _kill_by(state, kill_at), ()
     state = replace(state, stop=Stop(reason=event.reason, signal=event.signal, kill_at_ns=kill_at))
     state, orders = mark(state, Phase.RECEIVED, now)
-    # The signal does not wait for the disk: a stop that was acted on and forgotten is asked for again.
+    # The signal waits neither for words nor for the disk: a stop that was acted on and forgotten is asked for again.
     state, signalled = signal_once(state, now)
-    return state, (*orders, *signalled, StoreStop(reason=event.reason, at_ns=now.wall_ns))
+    return state, (*signalled[:1], *orders, *signalled[1:], StoreStop(reason=event.reason, at_ns=now.wall_ns))
 
 
 def own_stop(state: State, reason: Reason) -> StopRequested:

@@ -53,9 +53,18 @@ def _restarted(house: House, agent: Agent, count: int) -> tuple[float, float]:
     agent.kill_dash_nine()
     begin = time.monotonic()
     agent.start()
-    wait_for(lambda: _holding(house, agent, runs, before), what=f"{count} runs are attached again", timeout_s=60)
+    # The control plane is told in the next heartbeat, which is seconds away: the agent itself says when it has them.
+    wait_for(lambda: _newer(house, agent, before) and "all_found_again" in agent.said(), what="all are held again")
     took_s = time.monotonic() - begin
-    return took_s, _used_s(agent.pid)
+    used_s = _used_s(agent.pid)
+    wait_for(lambda: _holding(house, agent, runs, before), what=f"{count} runs run on", timeout_s=60)
+    return took_s, used_s
+
+
+def _newer(house: House, agent: Agent, epoch: int) -> bool:
+    """Whether the runner has a session that began after this one."""
+    now = house.doors.runners.GetRunner(runner_pb2.GetRunnerRequest(runner=agent.name))
+    return now.connected and now.session_epoch > epoch
 
 
 def _holding(house: House, agent: Agent, runs: set[str], newer_than: int) -> int:

@@ -71,9 +71,9 @@ MOVES = {
     ("RELEASED", "StopRequested"): ("RELEASED", "Tell StoreStop"),
     ("ABANDONED", "LeaderExited"): ("CLEARING", "ClearTree"),
     ("RUNNING", "LeaderExited"): ("DRAINING", ""),
-    ("RUNNING", "StopRequested"): ("RUNNING", "Tell SignalTree Tell StoreStop"),
+    ("RUNNING", "StopRequested"): ("RUNNING", "SignalTree Tell Tell StoreStop"),
     ("DRAINING", "PipesClosed"): ("CLEARING", "ClearTree"),
-    ("DRAINING", "StopRequested"): ("DRAINING", "Tell SignalTree Tell StoreStop"),
+    ("DRAINING", "StopRequested"): ("DRAINING", "SignalTree Tell Tell StoreStop"),
     ("CLEARING", "TreeCleared"): ("FORKING", "Tell ForkChild"),
     ("CLEARING", "StopRequested"): ("CLEARING", "Tell StoreStop"),
 }
