@@ -61,7 +61,7 @@ async def test_a_shim_that_is_not_understood_is_not_asked_without_end(
 ) -> None:
     monkeypatch.setattr(execution, "LONGEST_PAUSE_S", 1_000.0)
     async with asyncio.TaskGroup() as tasks:
-        attempt = Misunderstanding(KEY, room_in(tmp_path), tasks, lambda _: None)
+        attempt = Misunderstanding(KEY, room_in(tmp_path), tasks, lambda _: None, found=lambda _: None)
         attempt.adopt(attach=True, over=None)
         for _ in range(TURNS):
             await asyncio.sleep(0)
@@ -90,7 +90,7 @@ async def test_a_shim_that_is_not_understood_can_be_stopped(tmp_path: Path) -> N
         asyncio.timeout(PATIENCE_S),
         asyncio.TaskGroup() as tasks,
     ):
-        attempt = Found(KEY, room_in(tmp_path), tasks, lambda _: None)
+        attempt = Found(KEY, room_in(tmp_path), tasks, lambda _: None, found=lambda _: None)
         attempt.do(StopTree(key=KEY, reason=Reason.USER_CANCEL, signal="SIGTERM", grace_s=1.0))
         attempt.adopt(attach=True, over=None)
         await over.wait()
