@@ -7,7 +7,7 @@ longest run of those does not occur, none of these forms does.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from runner_agent.shim.records import dataclass
 
@@ -21,12 +21,12 @@ _RANK = {byte: -rank for rank, byte in enumerate(_FREQUENT)}
 class Anchor:
     """A string that all of `needles` contain, and the byte of it that logs have the least of.
 
-    `needles` are (needle, the smallest shift at which it can overlap itself).
+    `needles` are (needle, the smallest shift at which it can overlap itself, where `text` lies in it first).
     """
 
     text: bytes
     rarest: int
-    needles: tuple[tuple[bytes, int], ...]
+    needles: tuple[tuple[bytes, int, int], ...]
 
 
 def anchors_of(needles: Mapping[bytes, int]) -> list[Anchor]:
@@ -41,5 +41,16 @@ def anchors_of(needles: Mapping[bytes, int]) -> list[Anchor]:
         for needle in alike:
             del left[needle]
         rarest = min(text, key=lambda byte: _RANK.get(byte, -len(_FREQUENT)))
-        made.append(Anchor(text=text, rarest=rarest, needles=tuple((needle, needles[needle]) for needle in alike)))
+        places = tuple((needle, needles[needle], needle.index(text)) for needle in alike)
+        made.append(Anchor(text=text, rarest=rarest, needles=places))
     return made
+
+
+def united(anchors: Iterable[Anchor]) -> list[Anchor]:
+    """The same, with each text once: secrets are often made alike."""
+    made: dict[bytes, Anchor] = {}
+    for anchor in anchors:
+        known = made.get(anchor.text)
+        needles = anchor.needles if known is None else known.needles + anchor.needles
+        made[anchor.text] = Anchor(text=anchor.text, rarest=anchor.rarest, needles=needles)
+    return list(made.values())

@@ -6,12 +6,14 @@ bytes that may still be the beginning of a needle are held back, and nothing but
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from runner_agent.shim.anchors import Anchor, anchors_of
+from runner_agent.shim.anchors import Anchor, anchors_of, united
 from runner_agent.shim.needles import derive_needles
 
 _HEAD = 4
+# Occurrences of an anchor at which its needles are compared; where there are more, each is cheaper to search for.
+_LOOKS = 64
 _TOKENS = (b"***", b"[masked]", b"###")
 
 
@@ -38,7 +40,7 @@ class NeedleSet:
         """Look for these very byte strings, each longer than 4 bytes."""
         fresh = {needle: _period(needle) for needle in needles if needle not in self._known}
         self._known.update(fresh)
-        self.anchors += anchors_of(fresh)
+        self.anchors = united((*self.anchors, *anchors_of(fresh)))
         for needle in fresh:
             longest, alike = self.heads.get(needle[:_HEAD], (0, []))
             self.heads[needle[:_HEAD]] = (max(longest, len(needle) - 1), [*alike, needle])
@@ -101,13 +103,16 @@ class Masker:
         find = buffer.find
         for anchor in self._needles.anchors:
             # A byte that is not there at all is known some ten times sooner than a string that is not.
-            if anchor.rarest not in buffer or (first := find(anchor.text)) < 0:
+            if anchor.rarest not in buffer:
                 continue
-            for needle, period in anchor.needles:
-                at = find(needle, max(0, first - len(needle)))
-                while at >= 0:
-                    found.append((at, at + len(needle)))
-                    at = find(needle, at + period)
+            looks, at = _LOOKS, find(anchor.text)
+            while at >= 0 and looks:
+                for needle, _, place in anchor.needles:
+                    if at >= place and buffer.startswith(needle, at - place):
+                        found.append((at - place, at - place + len(needle)))
+                looks, at = looks - 1, find(anchor.text, at + 1)
+            if at >= 0:
+                found += _searched(buffer, anchor, at)
         if len(found) < 2:
             return found
         found.sort()
@@ -135,6 +140,15 @@ class Masker:
                     break
                 at = buffer.find(head, at + 1)
         return hold
+
+
+def _searched(buffer: bytes, anchor: Anchor, first: int) -> Iterator[tuple[int, int]]:
+    """Where the needles of an anchor stand that occurs from `first` on."""
+    for needle, period, place in anchor.needles:
+        at = buffer.find(needle, max(0, first - place))
+        while at >= 0:
+            yield at, at + len(needle)
+            at = buffer.find(needle, at + period)
 
 
 def _period(needle: bytes) -> int:
