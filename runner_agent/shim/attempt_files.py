@@ -58,16 +58,16 @@ class Place:
 
     def make_run_socket_path(self) -> str:
         """Where the run finds its socket: short enough for a unix address, in a directory that is ours alone."""
-        directory = f"{self.state_directory}/{SHORT_SOCKETS}"
-        if protocol.fits_in_address(f"{directory}/{self.short_name}"):
+        directory, name = f"{self.state_directory}/{SHORT_SOCKETS}", self.short_name
+        if protocol.fits_in_address(f"{directory}/{name}"):
             if not os.access(directory, os.F_OK):
                 os.makedirs(directory, mode=0o700, exist_ok=True)
         else:
-            directory = f"{_FALLBACK}{os.geteuid()}-{self.short_name}"
+            directory = f"{_FALLBACK}{os.geteuid()}-{name}"
             with contextlib.suppress(FileNotFoundError):
                 os.rmdir(directory)  # what a dead shim of this very attempt has left
             os.mkdir(directory, 0o700)
-        return f"{directory}/{self.short_name}"
+        return f"{directory}/{name}"
 
     def identity(
         self, start: AttemptStart, pid: int, start_time: int | None, *, cgroup: str | None, run_socket: str | None
@@ -107,11 +107,14 @@ def remove_sockets(state_directory: str, name: str, run_directory: str) -> None:
 
 def remove_socket(path: str) -> None:
     """Nobody can be reached there any more. A directory that was made for it goes too."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
+    try:
         os.unlink(path)
-    if path.startswith(_FALLBACK):
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(path))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    finally:
+        if path.startswith(_FALLBACK):
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
 
 
 def identity_name(step: int) -> str:

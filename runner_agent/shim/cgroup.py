@@ -22,7 +22,7 @@ class Cgroup:
 
     @classmethod
     def _made(cls, parent: str, name: str, needed: str) -> Cgroup | None:
-        made = cls(os.path.join(parent, name))
+        made = cls(f"{parent}/{name}")
         try:
             os.mkdir(made.path, 0o755)
         except FileExistsError:
@@ -30,7 +30,7 @@ class Cgroup:
                 return None
         except OSError:
             return None
-        if not os.path.exists(os.path.join(made.path, needed)):
+        if not os.access(f"{made.path}/{needed}", os.F_OK):
             made.remove()
             return None
         return made

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import marshal
 import os
@@ -130,9 +129,12 @@ def _keep_only_streams(ends: ChildEnds) -> None:
 def _reset_process(oom_score: str) -> None:
     # Signals need nothing here: the fork server has handlers for them, which exec takes away, and blocks none.
     os.umask(0o022)
-    if oom_score:
-        with contextlib.suppress(OSError):
-            write_kernel("/proc/self/oom_score_adj", oom_score)
+    if not oom_score:
+        return
+    try:
+        write_kernel("/proc/self/oom_score_adj", oom_score)
+    except OSError:
+        return  # it stays spared, as we are
 
 
 def _arrange(instruction: Instruction) -> None:

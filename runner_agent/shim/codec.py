@@ -57,14 +57,14 @@ def to_json(value: object) -> object:
 
 
 def _other_to_json(kind: type, value: object) -> object:
-    if isinstance(value, tuple | list):
-        return [to_json(part) for part in value]
+    if isinstance(value, StrEnum):
+        return value._value_  # `value` itself is looked for in Python
+    if kind is tuple or kind is list:
+        return [to_json(part) for part in value]  # type: ignore[attr-defined]
     if isinstance(value, dict):
         return {str(key): to_json(part) for key, part in value.items()}
     if isinstance(value, bytes):
         return binascii.b2a_base64(value, newline=False).decode("ascii")
-    if isinstance(value, StrEnum):
-        return value.value
     if isinstance(value, frozenset):
         return sorted(value)
     if _is_dataclass(kind):

@@ -24,7 +24,7 @@ def write_once(directory: str, name: str, data: bytes, *, sync: bool = True) -> 
 
     With `sync=False` it is only whole against a crash of processes, not of the host. Raises OSError.
     """
-    unfinished = os.path.join(directory, temporary(name))
+    unfinished = f"{directory}/{temporary(name)}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, data)
@@ -32,7 +32,7 @@ def write_once(directory: str, name: str, data: bytes, *, sync: bool = True) -> 
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.rename(unfinished, os.path.join(directory, name))
+    os.rename(unfinished, f"{directory}/{name}")
     if sync:
         sync_directory(directory)
 
@@ -47,7 +47,7 @@ def set_out(directory: str, name: str) -> int:
 
     Then sync the directory. Raises OSError.
     """
-    path = os.path.join(directory, temporary(name))
+    path = f"{directory}/{temporary(name)}"
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
@@ -62,12 +62,12 @@ def put_in(descriptor: int, directory: str, name: str, data: bytes) -> None:
         os.fdatasync(descriptor)
     finally:
         os.close(descriptor)
-    os.rename(os.path.join(directory, temporary(name)), os.path.join(directory, name))
+    os.rename(f"{directory}/{temporary(name)}", f"{directory}/{name}")
 
 
 def reserve(directory: str) -> None:
     """Set blocks aside for the exit record, so that a full disk cannot lose it. Raises OSError when there are none."""
-    descriptor = os.open(os.path.join(directory, RESERVE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(f"{directory}/{RESERVE}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
     finally:
@@ -76,7 +76,7 @@ def reserve(directory: str) -> None:
 
 def write_exit(directory: str, data: bytes) -> None:
     """Store the exit record in the reserved blocks, then rename it into place. Raises OSError."""
-    path = os.path.join(directory, RESERVE)
+    path = f"{directory}/{RESERVE}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, data)
@@ -84,7 +84,7 @@ def write_exit(directory: str, data: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    os.rename(path, os.path.join(directory, "exit"))
+    os.rename(path, f"{directory}/exit")
     sync_directory(directory)
 
 
@@ -119,7 +119,7 @@ def read_json(directory: str, name: str, limit_bytes: int = 4 << 20) -> JsonObje
     A checksum is checked where there is one: an earlier version wrote none.
     """
     try:
-        with open(os.path.join(directory, name), "rb") as file:
+        with open(f"{directory}/{name}", "rb") as file:
             data = file.read(limit_bytes + 1)
     except FileNotFoundError:
         return None

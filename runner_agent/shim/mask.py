@@ -70,6 +70,8 @@ class Masker:
 
     def finish(self) -> bytes | memoryview:
         """The stream has ended: what was held back, masked."""
+        if not self._held:
+            return b""
         return self._write(self._held, len(self._held))
 
     def _write(self, buffer: bytes, hold: int) -> bytes | memoryview:

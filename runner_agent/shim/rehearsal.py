@@ -40,12 +40,20 @@ _PLAY: tuple[Event, ...] = (
 )
 
 
-def rehearse(masks: tuple[bytes, ...] = ()) -> None:
-    """Go through the values of one small attempt; nothing is read, written or started."""
+def start_frame(masks: tuple[bytes, ...] = ()) -> bytes:
+    """What an agent would send."""
     step = StepStart(argv=("program", "argument"), env={"NAME": "value"}, cwd="/")
-    frames = protocol.FrameBuffer()
     sent = AttemptStart(run_id="rehearsal", epoch=1, steps=(step,), cookie="rehearsal", masks=masks)
-    frames.feed(protocol.encode_frame("start", {"start": codec.to_json(sent)}))
+    return protocol.encode_frame("start", {"start": codec.to_json(sent)})
+
+
+_PLAIN = start_frame()
+
+
+def rehearse(sent: bytes = _PLAIN) -> None:
+    """Go through the values of one small attempt; nothing is read, written or started."""
+    frames = protocol.FrameBuffer()
+    frames.feed(sent)
     frame = frames.next_frame()
     start = codec.from_json(AttemptStart, {} if frame is None else frame["start"])
     attempt_files.check_start(start)

@@ -246,4 +246,4 @@ class Spool:
             return
 
     def _path(self, number: int) -> str:
-        return os.path.join(self._directory, fmt.file_name(number))
+        return f"{self._directory}/{fmt.file_name(number)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import mmap
 import os
@@ -62,8 +61,7 @@ class StepStreams:
     def _make_output(self, kind: int) -> int:
         theirs, ours = self._pipe(ours=0)
         os.set_blocking(ours, False)
-        with contextlib.suppress(OSError):  # the user's share of pipe memory is used up: a smaller pipe does too
-            fcntl.fcntl(ours, _F_SETPIPE_SZ, _PIPE_BYTES)
+        _widen(ours)
         self._outputs.append(_Output(ours, kind, Masker(_NO_NEEDLES)))
         return theirs
 
@@ -86,16 +84,21 @@ class StepStreams:
             self._stdin = -1
         else:
             os.set_blocking(self._stdin, False)
-        with contextlib.suppress(BrokenPipeError):  # the child is dead already, and will be reaped
-            view = memoryview(instruction)
+        view = memoryview(instruction)
+        try:
             while view:
                 view = view[os.write(self._barrier, view) :]
+        except BrokenPipeError:
+            return  # the child is dead already, and will be reaped
 
     def release(self) -> None:
         """Open the start barrier."""
-        with contextlib.suppress(BrokenPipeError):  # the child is dead already, and will be reaped
+        try:
             os.write(self._barrier, b"g")
-        self.abandon()
+        except BrokenPipeError:
+            return  # the child is dead already, and will be reaped
+        finally:
+            self.abandon()
 
     def abandon(self) -> None:
         """Close the start barrier; unopened, it makes the child leave."""
@@ -202,6 +205,13 @@ class StepStreams:
         except BlockingIOError:
             return None
         return self._report
+
+
+def _widen(pipe: int) -> None:
+    try:
+        fcntl.fcntl(pipe, _F_SETPIPE_SZ, _PIPE_BYTES)
+    except OSError:
+        return  # the user's share of pipe memory is used up: a smaller pipe does too
 
 
 def _rest(output: _Output) -> None:
