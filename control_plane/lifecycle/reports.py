@@ -75,7 +75,9 @@ async def offer_reply(house: House, holder: Holder, reply: OfferReply) -> None:
 
 
 async def attempt_started(house: House, holder: Holder, report: AttemptStarted) -> None:
-    await _report(house, holder, report.key, partial(judge_started, report))
+    # Nothing is answered, so nobody waits for the commit; a quick exit may share it. If the server dies before it, the
+    # exit or the next inventory says the same.
+    await _report(house, holder, report.key, partial(judge_started, report), patient=True)
 
 
 async def attempt_exited(house: House, holder: Holder, report: AttemptExited, empty: LogSeal | None = None) -> bool:
@@ -89,7 +91,7 @@ async def attempt_exited(house: House, holder: Holder, report: AttemptExited, em
 
 
 async def attempt_event(house: House, holder: Holder, report: AttemptEventReport) -> None:
-    await _report(house, holder, report.key, partial(judge_step, report))
+    await _report(house, holder, report.key, partial(judge_step, report), patient=True)
 
 
 async def stop_status(house: House, holder: Holder, report: StopStatus) -> None:
@@ -102,7 +104,13 @@ _Judge = Callable[[Holder, Case | None, Instant], Judgement]
 
 
 async def _report(
-    house: House, holder: Holder, key: AttemptKey, judged: _Judge, *, stirs: Stir = Stir.NOTHING
+    house: House,
+    holder: Holder,
+    key: AttemptKey,
+    judged: _Judge,
+    *,
+    stirs: Stir = Stir.NOTHING,
+    patient: bool = False,
 ) -> _Answer:
     """One report: judged and stored in one transaction, then answered through the runner's session."""
 
@@ -115,7 +123,7 @@ async def _report(
         if message is not None:
             house.post(holder.runner_id, message)
 
-    return await house.database.write(body, name="report", after=after, stirs=stirs)
+    return await house.database.write(body, name="report", after=after, stirs=stirs, patient=patient)
 
 
 async def _held(house: House, holder: Holder, entries: Sequence[HeldAttempt]) -> tuple[Verdict, ...]:

@@ -108,19 +108,21 @@ class Database:
         name: str = "",
         after: Callable[[T], None] | None = None,
         stirs: Stir = Stir.NOTHING,
+        patient: bool = False,
     ) -> T:
         """Runs `body` in the writer's thread and returns its result once it is committed.
 
         Up to 64 waiting bodies share a transaction. What `body` raises undoes its own changes only and is raised
         here. `body` may run more than once before it counts, so it must change nothing but the database. `after`
         gets the result on the loop right after the commit, also if this call has been cancelled meanwhile. With
-        `stirs` the follower, if there is one, runs behind it in the same transaction.
+        `stirs` the follower, if there is one, runs behind it in the same transaction. If `patient`, it waits some
+        milliseconds for others to share a commit with.
         Raises ResourceExhausted (disk full) and Unavailable (the database failed); nothing was stored then.
         """
         beside = self.witness()
         if beside is not None:
             body = _both(body, beside)
-        return await self._submit(body, name=name, after=after, bare=False, stirs=stirs)
+        return await self._submit(body, name=name, after=after, bare=False, stirs=stirs, patient=patient)
 
     @property
     def follower(self) -> Follower | None:
@@ -175,14 +177,24 @@ class Database:
         after: Callable[[T], None] | None,
         bare: bool,
         stirs: Stir = Stir.NOTHING,
+        patient: bool = False,
     ) -> T:
         async with self._write_room:
             self._refuse_if_closed()
             loop = asyncio.get_running_loop()
             future: asyncio.Future[Any] = loop.create_future()
-            verb = Verb(body=body, name=name, loop=loop, future=future, after=after, bare=bare, stirs=stirs)
-            self._writer.submit(verb)
-            del verb
+            self._writer.submit(
+                Verb(
+                    body=body,
+                    name=name,
+                    loop=loop,
+                    future=future,
+                    after=after,
+                    bare=bare,
+                    stirs=stirs,
+                    patient=patient,
+                )
+            )
             try:
                 result: T = await future
             finally:

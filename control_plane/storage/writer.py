@@ -26,6 +26,8 @@ from control_plane.storage.sqlite import Trouble
 
 MAX_VERBS: Final = 64
 MAX_S: Final = 0.020
+# So long a verb for which nobody waits is kept for company.
+PATIENCE_S: Final = 0.005
 MAX_RUNS: Final = 4
 
 _SAVEPOINT: Final = Prepared(text("SAVEPOINT verb"))
@@ -46,6 +48,8 @@ class Verb:
     after: Callable[[Any], None] | None
     stirs: Stir = Stir.NOTHING
     follower: Follower | None = None
+    # Nobody waits for its commit.
+    patient: bool = False
     # Alone and outside a transaction (checkpoints).
     bare: bool = False
     result: Any = None
@@ -115,6 +119,8 @@ class Writer:
             if verb.bare:
                 self._alone(verb)
             else:
+                if verb.patient:
+                    self._add(verbs, PATIENCE_S)
                 self._together(verbs)
             _answer(verbs)
 
@@ -167,8 +173,11 @@ class Writer:
         """Adds the next waiting verb, if there is one and the transaction is neither too large nor too old."""
         if len(verbs) >= MAX_VERBS or self._monotonic_s() - started >= MAX_S:
             return False
+        return self._add(verbs, 0.0)
+
+    def _add(self, verbs: list[Verb], wait_s: float) -> bool:
         try:
-            verb = self._queue.get_nowait()
+            verb = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
         except queue.Empty:
             return False
         if verb is None:

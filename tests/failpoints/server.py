@@ -105,7 +105,7 @@ def _in_storage() -> None:
         *,
         name: str = "",
         after: Callable[[Any], None] | None = None,
-        stirs: Stir = Stir.NOTHING,
+        **more: Any,
     ) -> Any:
         kind = _kind.get()
 
@@ -121,7 +121,7 @@ def _in_storage() -> None:
             if after is not None:
                 after(result)
 
-        return await write(self, written, name=name, after=told, stirs=stirs)
+        return await write(self, written, name=name, after=told, **more)
 
     Database.write = with_points
 

@@ -26,7 +26,6 @@ from control_plane.__main__ import main
 from control_plane.api import runner_session
 from control_plane.api.interceptors import Gate
 from control_plane.storage.database import Database
-from control_plane.storage.following import Stir
 from tests.shape.tally import count, count_syncs
 
 # The call that is served, on the loop; and the one that a storage thread works for.
@@ -74,14 +73,14 @@ def _in_storage() -> None:
         *,
         name: str = "",
         after: Callable[[Any], None] | None = None,
-        stirs: Stir = Stir.NOTHING,
+        **more: Any,
     ) -> Any:
         def counted(conn: Any) -> Any:
             count(f"server.verb {name}")
             return _for(method, body, conn, writes=True)
 
         method = _method.get()
-        return await write(self, counted, name=name, after=after, stirs=stirs)
+        return await write(self, counted, name=name, after=after, **more)
 
     async def been_read(self: Database, body: Callable[[Any], Any]) -> Any:
         method = _method.get()

@@ -162,6 +162,7 @@ class SimDatabase(Database):
         name: str = "",
         after: Callable[[T], None] | None = None,
         stirs: Stir = Stir.NOTHING,
+        patient: bool = False,
     ) -> T:
         loop = self._life.loop
         future: asyncio.Future[Any] = loop.create_future()
