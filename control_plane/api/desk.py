@@ -114,3 +114,7 @@ class Desk:
         """A run that the caller may see, or delete. Raises NotFound."""
         find = own_run if own else visible_run
         return await self.read(partial(find, caller=current_caller(), project=project, text=text))
+
+    def finding_run(self, project: str, text: str) -> Callable[[Connection], Run]:
+        """Finds a run that the caller may see, in a transaction of somebody else's. Raises NotFound there."""
+        return partial(visible_run, caller=current_caller(), project=project, text=text)

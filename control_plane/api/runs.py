@@ -62,10 +62,10 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         return page_answer(run_pb2.ListRunsResponse, "runs", await self._desk.read(query), self._desk.views.brief)
 
     async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.Run:
-        run = await self._desk.run(request.project, request.run)
+        find = self._desk.finding_run(request.project, request.run)
         grace_s = seconds(request.grace) if request.HasField("grace") else None
         order = CancelOrder(note=request.note, signal=request.signal, grace_s=grace_s)
-        run = await runs.cancel(self._desk.house, self._desk.caller(), run.id, order, force=request.force)
+        run = await runs.cancel(self._desk.house, self._desk.caller(), find, order, force=request.force)
         return await self._desk.views.whole(run)
 
     async def CancelRuns(self, request: run_pb2.CancelRunsRequest, context: Context) -> run_pb2.CancelRunsResponse:

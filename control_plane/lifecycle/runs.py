@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ from control_plane.domain.stops import cancel as decide_cancel
 from control_plane.domain.stops import force as decide_force
 from control_plane.domain.template_rules import task_of
 from control_plane.domain.variable_rules import check_given
+from control_plane.lifecycle import audit
 from control_plane.lifecycle.births import Birth, born, check_references, require_launcher
 from control_plane.lifecycle.house import House, load_newest, require_project, store
 from control_plane.lifecycle.requests import once, refuse, request_id_violations
@@ -149,20 +150,30 @@ def _trigger(caller: Caller) -> TriggerType:
     return TriggerType.API if caller.principal.kind is PrincipalKind.SERVICE else TriggerType.MANUAL
 
 
-async def cancel(house: House, caller: Caller, run_id: RunId, order: CancelOrder, *, force: bool = False) -> Run:
+async def cancel(
+    house: House,
+    caller: Caller,
+    run: RunId | Callable[[Connection], Run],
+    order: CancelOrder,
+    *,
+    force: bool = False,
+) -> Run:
     """Answered means durable: the run never starts again. On CANCELLING and CANCELLED it changes nothing.
 
-    `force`: terminal at once, under a new fence. Raises NotFound, FailedPrecondition RUN_FINISHED, InvalidArgument.
+    `run`: its id, or what finds it in the same transaction: nobody waits for a read first. `force`: terminal at once,
+    under a new fence. Raises NotFound, FailedPrecondition RUN_FINISHED, InvalidArgument.
     """
     refuse(*validate_cancel(order))
-    order = replace(order, actor=caller.principal.name)
+    order, act = replace(order, actor=caller.principal.name), audit.current()
 
     def body(conn: Connection) -> Case:
-        found = reads.run(conn, run_id)
+        found = run(conn) if callable(run) else reads.run(conn, run)
         if found is None:
             raise NotFound(ErrorCode.RUN_NOT_FOUND)
+        if act is not None:
+            act.touch(found)
         require_project(caller, found.project_id)
-        return cancel_in(house, conn, run_id, order, force=force)
+        return cancel_in(house, conn, found.id, order, force=force)
 
     case = await house.database.write(body, name="cancel", after=lambda case: house.told((case,)))
     return case.run

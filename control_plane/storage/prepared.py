@@ -44,7 +44,7 @@ class Prepared:
     def run(self, connection: Connection, parameters: Mapping[str, Any] = _NOTHING) -> Cursor:
         """Executes it and returns the driver's cursor."""
         sql, given = self.bound(connection.dialect, parameters)
-        driver: Any = connection.connection.driver_connection
+        driver: Any = connection.connection.dbapi_connection
         cursor = driver.cursor()
         try:
             cursor.execute(sql, given)
