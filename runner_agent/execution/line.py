@@ -26,7 +26,9 @@ class Line:
         self._descriptor = connection.fileno()
         self._loop = asyncio.get_running_loop()
         self._frames = protocol.FrameBuffer(protocol.MAX_FRAME_BYTES)
+        # What the socket has not taken yet, and whole frames behind that, by what they stand for.
         self._unsent = bytearray()
+        self._behind: dict[object, bytes] = {}
         self._hear: Hear | None = None
         self._ended: Ended | None = None
         self._watched = False
@@ -37,13 +39,18 @@ class Line:
         """Connect to the socket `name` in `directory`. Raises OSError."""
         return cls(protocol.connect(str(directory), name))
 
-    def send(self, kind: str, body: JsonObject | None = None) -> None:
-        """Send a frame; what the socket does not take now follows by itself. Raises OSError if nobody is there."""
+    def send(self, kind: str, body: JsonObject | None = None, *, newest: str = "") -> None:
+        """Send a frame; what the socket does not take now follows by itself. Raises OSError if nobody is there.
+
+        `newest`: of frames that are sent under this word the newest says it all, and replaces one that waits whole.
+        Whatever is said again and again must come so: who does not read (a shim that is stopped) may do so for days.
+        Then a line holds one such frame for each word, beside the few that are said once.
+        """
         data = protocol.encode_frame(kind, body)
         if self._closed:
             raise ConnectionResetError("the line is closed")
         if self._unsent:
-            self._unsent += data
+            self._behind[newest or object()] = data
             return
         try:
             sent = self._socket.send(data)
@@ -61,6 +68,9 @@ class Line:
         except OSError:
             sent = len(self._unsent)  # whoever reads here is told of the end
         del self._unsent[:sent]
+        if not self._unsent:
+            self._unsent += b"".join(self._behind.values())
+            self._behind.clear()
         if not self._unsent:
             self._loop.remove_writer(self._descriptor)
 

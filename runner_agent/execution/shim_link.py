@@ -90,6 +90,7 @@ class ShimLink:
         self.run_directory = run_directory
         self.shim_pid = shim_pid
         self._line = line
+        self._least_grace_s: float | None = None
 
     @classmethod
     async def attach(cls, run_directory: Path, *, run_id: str, epoch: int) -> ShimLink:
@@ -113,11 +114,14 @@ class ShimLink:
 
         Raises ConnectionError when the shim is gone.
         """
-        self._line.send("stop", {"reason": reason.value, "signal": signal, "grace_s": grace_s})
+        least_s, again = self._least_grace_s, "" if self._least_grace_s is None else "shorter grace"
+        if least_s is None or grace_s < least_s:  # what was said, or waits in the line, is not lost while that lives
+            self._least_grace_s = grace_s
+            self._line.send("stop", {"reason": reason.value, "signal": signal, "grace_s": grace_s}, newest=again)
 
     def renew(self, loss_deadline_boottime_ns: int | None) -> None:
         """Move the loss deadline (CLOCK_BOOTTIME ns; None: never). Raises ConnectionError when the shim is gone."""
-        self._line.send("renew", {"loss_deadline_boottime_ns": loss_deadline_boottime_ns})
+        self._line.send("renew", {"loss_deadline_boottime_ns": loss_deadline_boottime_ns}, newest="renew")
 
     async def add_mask(self, value: bytes) -> None:
         """Mask one more secret from now on; returns once it is in force.

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner_agent.execution.line import Line
+from runner_agent.execution.shim_link import Reason, ShimLink
 from runner_agent.shim import protocol
 from runner_agent.shim.codec import BadMessage, JsonObject
 
@@ -144,3 +145,64 @@ def test_a_request_is_taken_without_a_byte_of_what_follows() -> None:
     theirs.recv(1 << 16)
     assert protocol.receive_frame(theirs, protocol.REQUEST_BYTES) is None
     theirs.close()
+
+
+def filled(line: Line) -> int:
+    """Send until the socket takes no more; how many frames that were."""
+    sent = 0
+    while not line._unsent:
+        line.send("filler", {"n": sent, "text": "x" * 1_000})
+        sent += 1
+    return sent
+
+
+async def read_all(other: socket.socket, until: str) -> list[JsonObject]:
+    """Every frame up to one of this kind."""
+    other.setblocking(False)
+    buffer, found = protocol.FrameBuffer(protocol.MAX_FRAME_BYTES), list[JsonObject]()
+    async with asyncio.timeout(PATIENCE_S):
+        while not found or found[-1]["type"] != until:
+            buffer.feed(await asyncio.get_running_loop().sock_recv(other, 65_536))
+            while (frame := buffer.next_frame()) is not None:
+                found.append(frame)
+    return found
+
+
+async def test_what_is_said_again_and_again_to_who_does_not_read_waits_once() -> None:
+    line, other = pair()
+    count = filled(line)
+    line.send("once", {"n": 1})
+    for number in range(10_000):
+        line.send("renew", {"n": number}, newest="renew")
+    line.send("once", {"n": 2})
+    assert len(line._unsent) + sum(map(len, line._behind.values())) < 3_000
+    line.send("last")
+    frames = await read_all(other, "last")
+    assert [frame["n"] for frame in frames[:count]] == list(range(count)), "what the socket has begun to take is whole"
+    assert [(frame["type"], frame.get("n")) for frame in frames[count:]] == [
+        ("once", 1),
+        ("renew", 9_999),
+        ("once", 2),
+        ("last", None),
+    ]
+    line.close()
+    other.close()
+
+
+async def test_of_stops_the_first_and_the_shortest_grace_are_told() -> None:
+    line, other = pair()
+    filled(line)
+    link = ShimLink(Path(), line, 1)
+    for reason, grace_s in (
+        (Reason.USER_CANCEL, 10.0),
+        (Reason.USER_CANCEL, 10.0),
+        (Reason.DEADLINE_PASSED, 5.0),
+        (Reason.USER_CANCEL, 7.0),
+        (Reason.USER_CANCEL, 1.0),
+    ):
+        link.stop(reason, 15, grace_s)
+    line.send("last")
+    frames = [frame for frame in await read_all(other, "last") if frame["type"] == "stop"]
+    assert [(frame["reason"], frame["grace_s"]) for frame in frames] == [("USER_CANCEL", 10.0), ("USER_CANCEL", 1.0)]
+    line.close()
+    other.close()
