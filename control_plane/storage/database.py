@@ -45,6 +45,8 @@ class Statistics:
     refused: int
     failed: int
     reruns: int
+    # Transactions that ran again because a verb was refused after it had written something.
+    undone: int
     largest_batch: int
     reads: int
     waiting: int
@@ -160,6 +162,7 @@ class Database:
             refused=counters.refused,
             failed=counters.failed,
             reruns=counters.reruns,
+            undone=counters.undone,
             largest_batch=counters.largest_batch,
             reads=self._reads,
             waiting=self._writer.depth(),
