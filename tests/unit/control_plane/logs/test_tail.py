@@ -1,111 +1,21 @@
-"""Reading logs as they grow: every byte once, in order, from any point, across retries, to a truthful end."""
+"""Reading logs as they grow: every byte once, in order, across retries, to a truthful end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from control_plane.domain.errors import ErrorCode, InvalidArgument, NotFound, OutOfRange
-from control_plane.domain.ids import AttemptKey, Holder, RunId, RunnerId
-from control_plane.domain.log import LogKind, LogRecord
-from control_plane.domain.logs import LogAttempt, LogBatch, LogEnd, LogItem, LogQuery, LogSeal, LogStart
+from control_plane.domain.errors import ErrorCode, NotFound, OutOfRange
+from control_plane.domain.ids import RunId
+from control_plane.domain.logs import LogAttempt, LogBatch, LogEnd, LogItem, LogQuery, LogStart
 from control_plane.domain.run import RunState
-from control_plane.logs.files import FileLogStore
-from control_plane.logs.lines import offset_of_last_lines
 from control_plane.logs.streams import log_topic
-from control_plane.logs.tail import Tail, TailSettings
-from control_plane.watch import Watch
-from tests.fakes.clock import FakeClock
-from tests.fakes.log_ledger import MemoryLedger
-
-RUN = RunId("0190b3a0-0000-7000-8000-000000000001")
-HOLDER = Holder(runner_id=RunnerId("runner"), state_directory_id="disk")
-AT = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def key(epoch: int) -> AttemptKey:
-    return AttemptKey(run_id=RUN, lease_epoch=epoch)
-
-
-def line(data: bytes, *, kind: LogKind = LogKind.STDOUT, second: int = 0, step: int = 0) -> LogRecord:
-    return LogRecord(kind=kind, at=AT + timedelta(seconds=second), data=data, step=step)
-
-
-class House:
-    """A run whose attempts write and end when a test says so."""
-
-    def __init__(self, root: Path, settings: TailSettings | None = None) -> None:
-        self.watch = Watch()
-        self.ledger = MemoryLedger(self.watch)
-        self.store = FileLogStore(root, segment_bytes=2_000)
-        self.clock = FakeClock()
-        self.tail = Tail(ledger=self.ledger, store=self.store, watch=self.watch, clock=self.clock, settings=settings)
-
-    def begin(self, epoch: int = 1) -> None:
-        self.ledger.add(key(epoch), HOLDER)
-
-    def write(self, *records: LogRecord, epoch: int = 1) -> None:
-        self.store.append(key(epoch), self.store.end(key(epoch)), records)
-        self.store.sync([key(epoch)])
-        self.watch.notify(log_topic(key(epoch)))
-
-    async def seal(self, epoch: int = 1, *, complete: bool = True) -> None:
-        seal = LogSeal(bytes=self.store.end(key(epoch)), digest=self.store.digest(key(epoch)), complete=complete)
-        await self.ledger.seal(key(epoch), seal)
-        self.store.seal(key(epoch))
-
-    async def end(self, epoch: int = 1, *, state: RunState = RunState.SUCCEEDED) -> None:
-        self.ledger.finish(key(epoch), state=state)
-        await self.seal(epoch)
-
-    async def read(self, **query: object) -> list[LogItem]:
-        async with asyncio.timeout(20), aclosing(self.tail.follow(LogQuery(run_id=RUN, **query))) as items:
-            return [item async for item in items]
-
-    def close(self) -> None:
-        self.tail.close()
-        self.store.close()
-
-
-@pytest.fixture
-def house(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, TailSettings(batch_bytes=1_000, incomplete_after_s=0.0))
-    yield house
-    house.close()
-
-
-@pytest.fixture
-def patient(tmp_path: Path) -> Iterator[House]:
-    house = House(tmp_path, TailSettings(incomplete_after_s=3600.0))
-    yield house
-    house.close()
-
-
-def text(items: list[LogItem]) -> bytes:
-    """The bytes of all batches; fails if they do not follow one another."""
-    found, next_offset = b"", None
-    for item in items:
-        if isinstance(item, LogStart):
-            next_offset = 0
-        if isinstance(item, LogBatch):
-            assert next_offset in (None, item.offset)
-            next_offset = item.next_offset
-            found += b"".join(record.data for record in item.records)
-    return found
-
-
-def end_of(items: list[LogItem]) -> LogEnd:
-    assert isinstance(items[-1], LogEnd)
-    assert not any(isinstance(item, LogEnd) for item in items[:-1])
-    return items[-1]
+from control_plane.logs.tail import TailSettings
+from tests.unit.control_plane.logs.tailed import RUN, House, collect, end_of, key, line, text, until
 
 
 async def test_a_finished_log_is_replayed_whole(house: House) -> None:
@@ -131,19 +41,6 @@ async def test_a_living_log_without_follow_ends_at_what_is_stored(house: House) 
     assert end_of(items) == LogEnd(
         lease_epoch=1, state=RunState.RUNNING, reason=None, exit_code=None, bytes=6, digest="", complete=True
     )
-
-
-async def collect(items: AsyncIterator[LogItem], into: list[LogItem], arrived: asyncio.Event) -> None:
-    async for item in items:
-        into.append(item)
-        arrived.set()
-
-
-async def until(arrived: asyncio.Event, condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            arrived.clear()
-            await arrived.wait()
 
 
 async def test_a_follower_gets_each_byte_as_it_comes_and_the_end(patient: House) -> None:
@@ -274,51 +171,6 @@ async def test_a_deleted_log_is_expired(house: House) -> None:
     assert caught.value.code is ErrorCode.LOG_EXPIRED
 
 
-async def test_an_offset_behind_the_end_is_refused(house: House) -> None:
-    house.begin()
-    house.write(line(b"12345"))
-    await house.end()
-    assert text(await house.read(from_offset=5)) == b""
-    with pytest.raises(OutOfRange) as caught:
-        await house.read(from_offset=6)
-    assert caught.value.code is ErrorCode.OFFSET_BEYOND_END
-
-
-async def test_negative_numbers_are_refused_together(house: House) -> None:
-    with pytest.raises(InvalidArgument) as caught:
-        await house.read(from_offset=-1, tail_lines=-1, lease_epoch=-1)
-    assert [violation.field for violation in caught.value.violations] == ["from_offset", "tail_lines", "lease_epoch"]
-
-
-async def test_a_filter_leaves_out_bytes_but_not_offsets(house: House) -> None:
-    house.begin()
-    for number in range(100):
-        house.write(
-            line(b"out %d\n" % number),
-            line(b"err %d\n" % number, kind=LogKind.STDERR),
-            line(b"step two\n", step=1),
-        )
-    await house.end()
-    whole = await house.read()
-    items = await house.read(kinds=frozenset({LogKind.STDERR}))
-    assert text(items) == b"".join(b"err %d\n" % number for number in range(100))
-    batches = [item for item in items if isinstance(item, LogBatch)]
-    assert batches[-1].next_offset == len(text(whole))
-    middle = batches[len(batches) // 2]
-    again = await house.read(kinds=frozenset({LogKind.STDERR}), from_offset=middle.next_offset)
-    before = b"".join(record.data for batch in batches[: len(batches) // 2 + 1] for record in batch.records)
-    assert before + text(again) == text(items)
-    assert text(await house.read(step=1)) == b"step two\n" * 100
-
-
-async def test_a_gap_is_told_whatever_is_filtered(house: House) -> None:
-    house.begin()
-    house.write(line(b"a"), LogRecord(kind=LogKind.STDOUT, at=AT, gap_bytes=1000), line(b"b"))
-    await house.end()
-    items = await house.read(kinds=frozenset({LogKind.SYSTEM}))
-    assert [record.gap_bytes for item in items if isinstance(item, LogBatch) for record in item.records] == [1000]
-
-
 async def test_changed_bytes_are_a_gap_and_the_end_says_incomplete(house: House, tmp_path: Path) -> None:
     house.begin()
     house.write(line(b"aaaa"), line(b"bbbb"), line(b"cccc"))
@@ -332,68 +184,6 @@ async def test_changed_bytes_are_a_gap_and_the_end_says_incomplete(house: House,
     path.write_bytes(path.read_bytes()[:-10])
     house.store.close()
     assert not end_of(await house.read(follow=True)).complete
-
-
-@pytest.mark.parametrize(
-    ("lines", "expected"), [(0, b""), (1, b"three\n"), (2, b"two\nthree\n"), (9, b"one\ntwo\nthree\n")]
-)
-async def test_the_last_lines(house: House, lines: int, expected: bytes) -> None:
-    house.begin()
-    house.write(line(b"one\ntw"), line(b"o\nth"), line(b"ree\n"))
-    await house.end()
-    assert text(await house.read(tail_lines=lines)) == expected
-
-
-async def test_the_last_lines_follow_on(house: House) -> None:
-    got: list[LogItem] = []
-    arrived = asyncio.Event()
-    house.begin()
-    house.write(line(b"1\n2\n3\nunfinished"))
-    async with asyncio.TaskGroup() as group:
-        query = LogQuery(run_id=RUN, follow=True, tail_lines=2)
-        group.create_task(collect(house.tail.follow(query), got, arrived), name="reader")
-        await until(arrived, lambda: text(got))
-        house.write(line(b" and done\n"))
-        await house.end()
-    assert text(got) == b"3\nunfinished and done\n"
-
-
-texts = st.lists(
-    st.tuples(st.sampled_from([b"a", b"\n", b"x\n", b"\n\n", b"long " * 60, b"a\nb"]), st.booleans()), max_size=40
-)
-
-
-@settings(max_examples=80, deadline=None)
-@given(pieces=texts, lines=st.integers(1, 12), only_errors=st.booleans())
-def test_the_last_lines_are_those_of_any_log(
-    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[bytes, bool]], lines: int, only_errors: bool
-) -> None:
-    store = FileLogStore(tmp_path_factory.mktemp("logs"), segment_bytes=200)
-    kinds = {True: LogKind.STDERR, False: LogKind.STDOUT}
-    records = [line(data, kind=kinds[error]) for data, error in pieces]
-    store.append(key(1), 0, records)
-    store.sync([key(1)])
-    query = LogQuery(run_id=RUN, kinds=frozenset({LogKind.STDERR}) if only_errors else frozenset())
-    start = offset_of_last_lines(store, key(1), lines, query.wants)
-    store.close()
-    offset, seen, whole = 0, b"", b""
-    for record in records:
-        if query.wants(record):
-            whole += record.data
-            seen += record.data[max(0, start - offset) :]
-        offset += len(record.data)
-    assert seen == b"".join(whole.splitlines(keepends=True)[-lines:])
-
-
-async def test_since_begins_with_the_first_record_of_that_time(house: House) -> None:
-    house.begin()
-    house.write(*(line(b"%03d\n" % number, second=number // 2) for number in range(300)))
-    await house.end()
-    for second in (0, 1, 77, 149):
-        items = await house.read(since=AT + timedelta(seconds=second))
-        assert text(items) == b"".join(b"%03d\n" % number for number in range(second * 2, 300))
-    assert text(await house.read(since=AT + timedelta(seconds=150))) == b""
-    assert text(await house.read(since=AT - timedelta(days=1))).startswith(b"000")
 
 
 async def test_nothing_is_lost_or_told_twice_while_writer_and_readers_race(patient: House) -> None:
