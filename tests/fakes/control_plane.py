@@ -7,12 +7,10 @@ lose messages, refuse and cut on demand. `tests/unit/runner_agent/test_fake_cont
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -20,85 +18,24 @@ from banksman.v1 import run_pb2 as run
 from banksman.v1 import session_pb2 as pb
 from banksman.v1 import session_pb2_grpc
 from banksman.v1 import spec_pb2 as spec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import error_details_pb2, status_pb2
-from grpc_status import rpc_status
 
 from runner_agent.shim.digest import LogDigest
+from tests.fakes.plane_attempt import FakeAttempt, Key, command, duration, shell, wire_key
+from tests.fakes.plane_enrolment import FakeEnrolment, Refusal
+
+__all__ = ["FakeAttempt", "FakeControlPlane", "Refusal", "command", "shell"]
 
 PATIENCE_S = 30.0
-FAR_FUTURE = 4_000_000_000
-Key = tuple[str, int]
 
 
-@dataclass(slots=True)
-class FakeAttempt:
-    """What the control plane knows of one attempt."""
-
-    key: Key
-    spec: spec.RunSpec
-    secrets: dict[str, bytes] = field(default_factory=dict)
-    lost_after_s: float = 3_600.0
-    state: str = "OFFERED"
-    rejected: pb.OfferReply | None = None
-    holder: str = ""
-    pid: int = 0
-    starts: int = 0
-    stop: pb.Stop | None = None
-    stop_phases: list[int] = field(default_factory=list)
-    steps: list[run.StepResult] = field(default_factory=list)
-    exit: pb.ExitRecord | None = None
-    log: bytearray = field(default_factory=bytearray)
-    records: list[tuple[int, int, bytes]] = field(default_factory=list)
-    digest: LogDigest = field(default_factory=LogDigest)
-    released: bool = False
-    renewals: int = 0
-
-    @property
-    def over(self) -> bool:
-        return self.exit is not None
-
-    @property
-    def sealed(self) -> bool:
-        """Whether every byte of its log is here."""
-        if self.exit is None or self.digest.offset != self.exit.final_offset:
-            return False
-        return self.exit.digest in ("", self.digest.hex())
-
-    def text(self, kind: int | None = None) -> bytes:
-        return b"".join(data for was, _, data in self.records if kind in (None, was))
-
-
-@dataclass(slots=True)
-class Refusal:
-    """A status to end a call with."""
-
-    code: grpc.StatusCode
-    message: str
-    reason: str = ""
-
-    async def abort(self, context: Any) -> None:
-        info = error_details_pb2.ErrorInfo(reason=self.reason, domain="banksman")
-        status = status_pb2.Status(code=self.code.value[0], message=self.message)
-        status.details.add().Pack(info)
-        await context.abort_with_status(rpc_status.to_status(status))
-
-
-class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
+class FakeControlPlane(FakeEnrolment):
     """The doors and the memory behind them. Tests read and change the public fields."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.url = ""
         self.attempts: dict[Key, FakeAttempt] = {}
-        self.join_tokens = {"join-1"}
-        self.runners: dict[str, bytes] = {}
-        self.credentials: dict[str, str] = {}
-        self.credential_lifetime_s = 3_600.0
-        self.refuse_enrol: Refusal | None = None
-        self.refuse_renew: Refusal | None = None
         self.refuse_session: Refusal | None = None
         self.heartbeat_s = 0.2
         self.lease_s = 60.0
@@ -185,14 +122,14 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         key = (run_id or f"run-{secrets.token_hex(4)}", epoch)
         attempt = FakeAttempt(key=key, spec=run_spec, secrets=secret_values or {}, lost_after_s=lost_after_s)
         self.attempts[key] = attempt
-        offer = pb.Offer(key=self._key(key), slots=slots, summary="a run", deadline=Duration(seconds=10))
+        offer = pb.Offer(key=wire_key(key), slots=slots, summary="a run", deadline=Duration(seconds=10))
         await self.say(offer=offer)
         return attempt
 
     async def cancel(self, attempt: FakeAttempt, *, grace_s: float = 10.0, signal: str = "SIGTERM") -> None:
         grace = Duration()
         grace.FromNanoseconds(int(grace_s * 1e9))
-        attempt.stop = pb.Stop(key=self._key(attempt.key), reason=run.REASON_USER_CANCEL, signal=signal, grace=grace)
+        attempt.stop = pb.Stop(key=wire_key(attempt.key), reason=run.REASON_USER_CANCEL, signal=signal, grace=grace)
         await self.say(stop=attempt.stop)
 
     async def say(self, **message: Any) -> None:
@@ -215,48 +152,9 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         attempt.log = bytearray(kept)
         attempt.digest = LogDigest()
         attempt.digest.data(kept)
-        await self.say(log_rewind=pb.LogRewind(key=self._key(attempt.key), expected_offset=offset))
-
-    def assignment(self, attempt: FakeAttempt) -> pb.Assignment:
-        lost_after = Duration()
-        lost_after.FromNanoseconds(int(attempt.lost_after_s * 1e9))
-        return pb.Assignment(
-            key=self._key(attempt.key),
-            spec=attempt.spec,
-            secrets=attempt.secrets,
-            lost_after=lost_after,
-            project_name="default",
-            task_name="a-task",
-            attempt_number=1,
-        )
+        await self.say(log_rewind=pb.LogRewind(key=wire_key(attempt.key), expected_offset=offset))
 
     # ---- doors
-
-    async def Enroll(self, request: pb.EnrollRequest, context: Any) -> pb.EnrollResponse:
-        if self.refuse_enrol is not None:
-            await self.refuse_enrol.abort(context)
-        text = f"banksman-enroll\n{request.join_token}\n{request.name}"
-        if request.join_token not in self.join_tokens or not _signed(request.public_key, request.signature, text):
-            await Refusal(grpc.StatusCode.UNAUTHENTICATED, "The join token is not valid.", "JOIN_TOKEN_INVALID").abort(
-                context
-            )
-        self.join_tokens.discard(request.join_token)
-        runner_id = f"runner-{len(self.runners) + 1}"
-        self.runners[runner_id] = request.public_key
-        credential, expires_at = self._issue(runner_id)
-        return pb.EnrollResponse(runner_id=runner_id, credential=credential, credential_expires_at=expires_at)
-
-    async def RenewCredential(self, request: pb.RenewCredentialRequest, context: Any) -> pb.RenewCredentialResponse:
-        if self.refuse_renew is not None:
-            await self.refuse_renew.abort(context)
-        text = f"banksman-renew\n{request.runner_id}\n{request.at_unix_s}\n{request.nonce.hex()}"
-        key = self.runners.get(request.runner_id, b"")
-        if len(request.nonce) < 16 or not _signed(key, request.signature, text):
-            await Refusal(grpc.StatusCode.UNAUTHENTICATED, "The signature is wrong.", "CREDENTIAL_INVALID").abort(
-                context
-            )
-        credential, expires_at = self._issue(request.runner_id)
-        return pb.RenewCredentialResponse(credential=credential, expires_at=expires_at)
 
     async def Session(self, requests: AsyncIterator[pb.SessionRequest], context: Any) -> None:
         metadata = dict(context.invocation_metadata())
@@ -320,11 +218,11 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         welcome = pb.Welcome(
             session_epoch=self.session_epoch,
             protocol=1,
-            heartbeat_interval=_duration(self.heartbeat_s),
-            lease=_duration(self.lease_s),
+            heartbeat_interval=duration(self.heartbeat_s),
+            lease=duration(self.lease_s),
             log_window_bytes=self.window_bytes,
             max_chunk_bytes=64 << 10,
-            verdicts=[self._judge(entry) for entry in inventory],
+            verdicts=[self.verdict(entry) for entry in inventory],
             draining=self.draining,
             runner_name="fake",
         )
@@ -335,45 +233,16 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
     async def _heartbeat(self, heartbeat: pb.Heartbeat) -> None:
         self.heartbeats.append(heartbeat)
         self.bytes_lost_since_heartbeat = 0
-        verdicts = [self._judge(entry) for entry in heartbeat.held]
-        ack = pb.HeartbeatAck(seq=heartbeat.seq, next_interval=_duration(self.heartbeat_s), verdicts=verdicts)
+        verdicts = [self.verdict(entry) for entry in heartbeat.held]
+        ack = pb.HeartbeatAck(seq=heartbeat.seq, next_interval=duration(self.heartbeat_s), verdicts=verdicts)
         await self.say(heartbeat_ack=ack)
 
-    def _judge(self, entry: pb.HeldAttempt) -> pb.Verdict:
+    def verdict(self, entry: pb.HeldAttempt) -> pb.Verdict:
         key = (entry.key.run_id, entry.key.lease_epoch)
         attempt = self.attempts.get(key)
-        verdict = pb.Verdict(key=entry.key)
         if attempt is None or key in self.unknown:
-            verdict.kind = pb.VERDICT_KIND_UNKNOWN
-            return verdict
-        verdict.resume_offset = attempt.digest.offset
-        if attempt.state in ("FENCED", "REJECTED"):
-            verdict.kind = pb.VERDICT_KIND_FENCED
-            if entry.phase == pb.HELD_PHASE_EXITED:
-                self._store_exit(attempt, entry.exit if entry.HasField("exit") else None)
-                verdict.kind = pb.VERDICT_KIND_RELEASE
-            return verdict
-        verdict.renewed = True
-        attempt.renewals += 1
-        if entry.phase == pb.HELD_PHASE_EXITED:
-            self._store_exit(attempt, entry.exit if entry.HasField("exit") else None)
-            verdict.exit_stored = attempt.over
-            verdict.kind = pb.VERDICT_KIND_KEEP if attempt.over else pb.VERDICT_KIND_SEND_EXIT
-            if attempt.sealed:
-                attempt.released = True
-                verdict.kind = pb.VERDICT_KIND_RELEASE
-        elif attempt.stop is not None:
-            verdict.kind = pb.VERDICT_KIND_STOP
-            verdict.stop.CopyFrom(attempt.stop)
-        elif entry.phase == pb.HELD_PHASE_ACCEPTED:
-            attempt.state = "STARTING"
-            verdict.kind = pb.VERDICT_KIND_START
-            verdict.assignment.CopyFrom(self.assignment(attempt))
-        else:
-            verdict.kind = pb.VERDICT_KIND_KEEP
-            if entry.phase == pb.HELD_PHASE_RUNNING:
-                attempt.state = "RUNNING"
-        return verdict
+            return pb.Verdict(key=entry.key, kind=pb.VERDICT_KIND_UNKNOWN)
+        return attempt.verdict(entry)
 
     async def _offer_reply(self, reply: pb.OfferReply) -> None:
         self.replies.append(reply)
@@ -383,7 +252,7 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
             attempt.state = "REJECTED"
         elif attempt.state == "OFFERED":
             attempt.state = "STARTING"
-            await self.say(assignment=self.assignment(attempt))
+            await self.say(assignment=attempt.assignment())
 
     async def _attempt_started(self, started: pb.AttemptStarted) -> None:
         attempt = self._attempt(started.key)
@@ -397,7 +266,7 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         attempt = self._attempt(exited.key)
         if attempt.key in self.unknown:
             return
-        self._store_exit(attempt, exited.exit)
+        attempt.store_exit(exited.exit)
         await self._release_if_complete(attempt)
 
     async def _stop_status(self, status: pb.StopStatus) -> None:
@@ -410,18 +279,7 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
         if chunk.offset > expected:
             await self.say(log_rewind=pb.LogRewind(key=chunk.key, expected_offset=expected))
             return
-        at = chunk.offset
-        for record in chunk.records:
-            if record.gap_bytes:
-                attempt.digest.gap(at + record.gap_bytes)
-                at += record.gap_bytes
-                continue
-            fresh = record.data[max(0, attempt.digest.offset - at) :]
-            at += len(record.data)
-            if fresh:
-                attempt.digest.data(fresh)
-                attempt.log += fresh
-                attempt.records.append((record.kind, record.step, fresh))
+        attempt.take(chunk)
         committed = attempt.digest.offset
         await self.say(log_ack=pb.LogAck(key=chunk.key, committed_offset=committed, window_bytes=self.window_bytes))
         await self._release_if_complete(attempt)
@@ -432,27 +290,10 @@ class FakeControlPlane(session_pb2_grpc.RunnerSessionServiceServicer):
     async def _release_if_complete(self, attempt: FakeAttempt) -> None:
         if attempt.sealed and not attempt.released:
             attempt.released = True
-            await self.say(release=pb.Release(key=self._key(attempt.key)))
-
-    def _store_exit(self, attempt: FakeAttempt, record: pb.ExitRecord | None) -> None:
-        if record is not None and attempt.exit is None:
-            attempt.exit = record
-            attempt.state = "OVER"
+            await self.say(release=pb.Release(key=wire_key(attempt.key)))
 
     def _attempt(self, key: pb.AttemptKey) -> FakeAttempt:
         return self.attempts[key.run_id, key.lease_epoch]
-
-    @staticmethod
-    def _key(key: Key) -> pb.AttemptKey:
-        return pb.AttemptKey(run_id=key[0], lease_epoch=key[1])
-
-    def _issue(self, runner_id: str) -> tuple[str, Timestamp]:
-        credential = f"credential-{len(self.credentials) + 1}"
-        self.credentials[credential] = runner_id
-        expires = Timestamp()
-        expires.GetCurrentTime()
-        expires.seconds += int(self.credential_lifetime_s)
-        return credential, expires
 
     async def _notify(self) -> None:
         async with self._changed:
@@ -470,35 +311,3 @@ _DOORS: dict[str, Door] = {
     "log_chunk": FakeControlPlane._log_chunk,
     "drain_notice": FakeControlPlane._drain_notice,
 }
-
-
-def _signed(public_key: bytes, signature: bytes, text: str) -> bool:
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, text.encode())
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def _duration(value_s: float) -> Duration:
-    made = Duration()
-    made.FromNanoseconds(int(value_s * 1e9))
-    return made
-
-
-def command(*argv: str, **changes: Any) -> spec.RunSpec:
-    """A spec of one MAIN step."""
-    return spec.RunSpec(
-        steps=[spec.Step(kind=spec.STEP_KIND_MAIN, command=spec.Command(argv=argv))], slots=1, **changes
-    )
-
-
-def shell(text: str, **changes: Any) -> spec.RunSpec:
-    """A spec of one MAIN step that is a script for /bin/sh."""
-    return spec.RunSpec(
-        steps=[spec.Step(kind=spec.STEP_KIND_MAIN, command=spec.Command(script=text))], slots=1, **changes
-    )
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -10,6 +10,7 @@ from banksman.v1 import session_pb2 as pb
 from google.protobuf.duration_pb2 import Duration
 
 from tests.fakes.control_plane import FakeControlPlane, command
+from tests.fakes.plane_attempt import wire_key
 from tests.integration.agent.conftest import StartAgent
 
 LINES = 'import sys\nfor i in range({n}): sys.stdout.write("%d\\n" % i)'
@@ -172,7 +173,7 @@ async def test_a_fenced_tree_is_killed_and_its_evidence_still_told(
     await start_agent()
     attempt = await plane.offer(command("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done"))
     await plane.until(lambda: attempt.log, "its first line")
-    await plane.say(fenced=pb.Fenced(key=plane._key(attempt.key), current_lease_epoch=2))
+    await plane.say(fenced=pb.Fenced(key=wire_key(attempt.key), current_lease_epoch=2))
     await plane.until(lambda: attempt.released, "its release")
     assert attempt.exit is not None
     assert attempt.exit.tree_empty

@@ -35,7 +35,7 @@ def fake_verdict(state: AttemptState | None, phase: HeldPhase, *, with_exit: boo
     )
     if with_exit:
         entry.exit.CopyFrom(pb.ExitRecord(outcome=pb.EXIT_OUTCOME_ENDED_WELL, final_offset=10, digest="ab"))
-    return plane._judge(entry)
+    return plane.verdict(entry)
 
 
 @pytest.mark.parametrize("phase", PHASES)
