@@ -262,7 +262,7 @@ class StateDirectory:
         """A shim whose agent has gone before it was told what to start leaves at once: it is waited for."""
         deadline = time.monotonic() + LEAVING_S
         while (entry := self._scan_one(path)) is not None and time.monotonic() < deadline:
-            if entry.standing is not Standing.LIVE or entry.message or attempt_files.was_used(str(path)):
+            if entry.standing is not Standing.LIVE or os.path.lexists(path / attempt_files.IDENTITY):
                 break
             time.sleep(0.01)
         return entry
