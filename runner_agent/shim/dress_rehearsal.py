@@ -17,10 +17,10 @@ import time
 
 from runner_agent.shim import attempt_files, codec, files, protocol
 from runner_agent.shim.messages import AttemptStart, StepStart
-from runner_agent.shim.serve import serve
+from runner_agent.shim.serve import wait_and_serve
 from runner_agent.shim.starter import Starter
 
-ROUNDS = 12  # after these it has settled; more save nothing
+ROUNDS = 8  # after these it has settled; more save nothing
 PATIENCE_S = 1.0  # a slow disk shortens the play, it must not delay the agent's start
 STAGE = "rehearsal"
 _NAME = "attempt"
@@ -64,7 +64,7 @@ def _play(home: str, *, use_cgroups: bool) -> bool:
     os.makedirs(f"{stage}/{attempt_files.RUNS}/{_NAME}", mode=0o700)
     pid = os.getpid()
     place = attempt_files.Place(
-        state_directory=stage, name=_NAME, shim_pid=pid, shim_start_time=files.start_time(pid), guard_pid=pid,
+        state_directory=stage, name="", shim_pid=pid, shim_start_time=files.start_time(pid), guard_pid=pid,
         guard_start_time=None, boot_id=files.boot_id(), oom_score="", use_cgroups=use_cgroups,
     )  # fmt: skip
     start = AttemptStart(
@@ -72,9 +72,12 @@ def _play(home: str, *, use_cgroups: bool) -> bool:
         loss_deadline_boottime_ns=(1 << 63) - 1,
     )  # fmt: skip
     agent, ours = socket.socketpair()
-    with agent, ours:
+    guard, channel = socket.socketpair()
+    with agent, guard, channel:
         agent.sendall(protocol.encode_frame("start", {"start": codec.to_json(start)}))
-        serve(ours, place, Starter.fork(use_cgroups=use_cgroups, oom_score=""))
+        with ours:
+            socket.send_fds(guard, [_NAME.encode()], [ours.fileno()])
+        wait_and_serve(channel, place, Starter.fork(use_cgroups=use_cgroups, oom_score=""))
     return os.path.exists("exit")
 
 

@@ -52,7 +52,7 @@ MAX_CONNECTIONS = 256
 QUIET_S = 0.005
 IDLE_S = 60.0
 COLLECT_AFTER = 20_000  # objects: a long attempt is tidied up now and then, a short one never
-REHEARSALS = 24  # Python looks at a function some times before it settles on how to run it
+REHEARSALS = 12  # Python looks at a function some times before it settles on how to run it
 _MAX_LOG_BYTES = 1 << 20
 
 

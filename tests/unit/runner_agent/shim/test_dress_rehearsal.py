@@ -15,11 +15,11 @@ import os, signal, sys
 sys.path.append({ROOT!r})
 from runner_agent.shim import dress_rehearsal, tree
 played = []
-serve = dress_rehearsal.serve
+serve = dress_rehearsal.wait_and_serve
 def counted(*arguments):
     serve(*arguments)
     played.append(sorted(os.listdir(".")))
-dress_rehearsal.serve = counted
+dress_rehearsal.wait_and_serve = counted
 before = dress_rehearsal._descriptors()
 dress_rehearsal.rehearse_dressed(use_cgroups=False)
 assert dress_rehearsal._descriptors() == before
