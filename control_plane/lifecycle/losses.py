@@ -16,7 +16,7 @@ from control_plane.domain.run import RunState
 from control_plane.domain.runner import Runner
 from control_plane.lifecycle.house import House, load, store
 from control_plane.lifecycle.requests import refuse
-from control_plane.storage import reads
+from control_plane.storage import reads, writes
 from control_plane.storage.database import Connection
 
 _ATTEMPTS_A_VERB = 32
@@ -55,6 +55,8 @@ class Marked:
 async def mark_runner_lost(house: House, caller: Caller, runner_id: RunnerId, order: MarkLost) -> Marked:
     """Every live attempt of the runner is given up, a bounded number in one transaction; again is no error.
 
+    A dead host has no process of a run that it once listed under an unknown fence: such runs are offered again.
+
     Raises NotFound, InvalidArgument, and FailedPrecondition RUNNER_CONNECTED: unless forced, and always when a host
     whose agent answers is said to be dead. A runner that comes back meanwhile keeps what was not marked yet.
     """
@@ -63,7 +65,8 @@ async def mark_runner_lost(house: House, caller: Caller, runner_id: RunnerId, or
     marked = Marked()
     while True:
         body = partial(_mark_some, house, runner_id, order, mark)
-        cases = await house.database.write(body, name="runners.mark_lost", after=house.told)
+        after = partial(_tell, house, runner_id, order)
+        cases = await house.database.write(body, name="runners.mark_lost", after=after)
         if not cases:
             return marked
         marked = marked.and_also(cases)
@@ -76,6 +79,8 @@ def _mark_some(
     if runner is None:
         raise NotFound(ErrorCode.RUNNER_NOT_FOUND)
     _require_away(runner, order)
+    if order.host_is_dead:
+        writes.store_withheld(connection, runner_id=runner_id, runs=(), at=house.clock.now())
     cases: list[Case] = []
     for attempt in reads.live_attempts(connection, runner_id):
         before = load(house, connection, attempt.key)
@@ -85,6 +90,13 @@ def _mark_some(
         if len(cases) >= _ATTEMPTS_A_VERB:
             break
     return tuple(cases)
+
+
+def _tell(house: House, runner_id: RunnerId, order: MarkLost, cases: tuple[Case, ...]) -> None:
+    """Before anything is told of what was committed later: a runner that comes back withholds anew what it lists."""
+    house.told(cases)
+    if order.host_is_dead and house.withheld.pop(runner_id, frozenset()):
+        house.watch.notify("queue")
 
 
 def _require_away(runner: Runner, order: MarkLost) -> None:

@@ -6,11 +6,13 @@ import pytest
 
 from control_plane.domain import limits
 from control_plane.domain.errors import BanksmanError, ErrorCode
-from control_plane.domain.ids import Holder, RunnerId
+from control_plane.domain.ids import AttemptKey, Holder, RunnerId
+from control_plane.domain.run import RunState
 from control_plane.domain.session import HeldPhase
 from control_plane.domain.spec import OnLost
 from control_plane.lifecycle import losses, runners
 from control_plane.storage import reads
+from control_plane.storage.reads.server import withheld_runs
 from tests.fakes.cases import exit_record, spec
 from tests.fakes.world import World
 
@@ -55,6 +57,22 @@ async def test_it_tells_what_became_of_each_run(world: World) -> None:
     assert await world.house.database.read(lambda conn: reads.unsealed_of_runner(conn, holder.runner_id)) == tuple(
         sorted((lost, again), key=lambda key: key.run_id)
     )
+
+
+async def test_a_dead_host_withholds_nothing_any_more(world: World, holder: Holder) -> None:
+    other, run = await world.runner("r2"), await world.submit()
+    unknown = AttemptKey(run_id=run.id, lease_epoch=1 << 50)
+    await world.beat(holder, unknown, HeldPhase.RUNNING)
+    assert "does not know" in (await world.place(other))[run.id]
+    await away(world, holder)
+    await mark(world, holder)
+    assert "does not know" in (await world.place(other))[run.id], "a living host may have a process of it"
+    with world.house.watch.subscribe("queue") as woken:
+        await mark(world, holder, host_is_dead=True)
+        assert woken.take()
+    assert await world.house.database.read(withheld_runs) == {}
+    assert await world.place(other) == {}
+    assert (await world.stored(run.id)).state is RunState.ASSIGNED
 
 
 async def test_a_connected_runner_is_refused_unless_forced_and_is_never_dead(world: World, holder: Holder) -> None:
