@@ -182,7 +182,8 @@ class SegmentLog:
         in use a moment ago is cheaper to write to.
         """
         if self._warm is not None:
-            os.posix_fadvise(self._warm, 0, 0, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # it is advice: what is durable stays so
+                os.posix_fadvise(self._warm, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(self._warm)
         self._warm = fd
 

@@ -20,6 +20,7 @@ _READ_BYTES = 288 << 10
 _LEAST_BYTES = 64 << 10
 # The kernel's words that it cannot read without waiting: for the disk, or on such a file system at all.
 _MUST_WAIT = (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_AT_ONCE: int = getattr(os, "RWF_NOWAIT", 8)
 _NOTHING = memoryview(b"")
 
 
@@ -203,7 +204,9 @@ def read_header(directory: str, number: int) -> fmt.SpoolFile | None:
 def _pread(descriptor: int, buffer: memoryview, position: int, wait: bool) -> int:
     """How much of what stands there was read; 0 at the end, and where the disk has lost it. Raises OSError."""
     try:
-        return os.preadv(descriptor, (buffer,), position, 0 if wait else os.RWF_NOWAIT)
+        return os.preadv(descriptor, (buffer,), position, 0 if wait else _AT_ONCE)
+    except NotImplementedError:  # a C library without preadv2
+        raise BlockingIOError(errno.EAGAIN, "not to be read at once") from None
     except OSError as error:
         if fmt.is_lost_for_good(error):
             return 0

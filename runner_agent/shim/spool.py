@@ -228,14 +228,14 @@ class Spool:
         all of it durably, and we only when it has left the ring.
         """
         for descriptor in self._unsynced:
-            if os.fstat(descriptor).st_nlink:
-                self._sync(descriptor)
+            self._sync(descriptor)
             os.close(descriptor)
         self._unsynced = []
 
     def _sync(self, descriptor: int) -> None:
         try:
-            os.fdatasync(descriptor)
+            if os.fstat(descriptor).st_nlink:
+                os.fdatasync(descriptor)
         except OSError:
             self._failures += 1  # what was lost shows as a gap when the file is read
 

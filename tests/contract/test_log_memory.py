@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -47,3 +48,18 @@ def test_only_what_is_durable_and_far_behind_leaves_memory(tmp_path: Path, monke
     assert content(store) == expected
     store.close()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_system_that_takes_no_advice_keeps_logs_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: int) -> None:
+        raise OSError(errno.EINVAL, "no advice")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuses)
+    store = FileLogStore(tmp_path, segment_bytes=SEGMENT)
+    expected = b""
+    for number in range(8):
+        store.append(KEY, len(expected), [line(bytes([number]) * SEGMENT)])
+        expected += bytes([number]) * SEGMENT
+        store.sync([KEY])
+    assert content(store) == expected
+    store.close()

@@ -45,9 +45,12 @@ def test_only_an_open_file_is_read_at_once(tmp_path: Path) -> None:
     reader.close()
 
 
-@pytest.mark.parametrize("word", [errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
+WORDS = [OSError(word, "not now") for word in (errno.EAGAIN, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)]
+
+
+@pytest.mark.parametrize("word", [*WORDS, NotImplementedError("preadv")], ids=repr)
 def test_what_must_come_from_the_disk_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: Exception
 ) -> None:
     spool = spool_in(tmp_path)
     append(spool, b"first")
@@ -58,7 +61,7 @@ def test_what_must_come_from_the_disk_is_not_waited_for(
 
     def cold(descriptor: int, buffers: tuple[memoryview], offset: int, flags: int) -> int:
         if flags & os.RWF_NOWAIT:
-            raise OSError(word, "not now")
+            raise word
         return preadv(descriptor, buffers, offset, flags)
 
     monkeypatch.setattr(os, "preadv", cold)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -64,3 +65,19 @@ def test_everything_is_synced_before_the_end_is_told(tmp_path: Path, synced: lis
     spool = spool_of(tmp_path, 2)
     spool.finish()
     assert synced == ["spool.0", "spool.1", "spool.2"]
+
+
+def test_a_disk_that_says_nothing_of_a_file_does_not_stop_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = spool_of(tmp_path, 2)
+
+    def fails(_: int) -> None:
+        raise OSError(errno.EIO, "i/o error")
+
+    monkeypatch.setattr(os, "fstat", fails)
+    monkeypatch.setattr(os, "fdatasync", fails)
+    spool.sync_if_due(SECOND)
+    spool.append(1, 0, b"more", wall_ns=0, now_ns=0)
+    monkeypatch.undo()
+    assert spool.finish()[0] == 3 * PIECE + 4
