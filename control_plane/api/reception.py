@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from itertools import count
 from typing import assert_never
 
 from control_plane.api.session_messages import bounded
@@ -58,6 +59,7 @@ class Reception:
 
     def __init__(self, house: House, sessions: Sessions, ingest: Ingest, sightings: Sightings) -> None:
         self._house, self._sessions, self._ingest, self._sightings = house, sessions, ingest, sightings
+        self._unanswered = count()
 
     async def greet(self, session: LiveSession, hello: Hello, credential_generation: int) -> None:
         """Hello to Welcome: an older session ends, the inventory is judged, and only then work may leave."""
@@ -109,7 +111,11 @@ class Reception:
             case DrainNotice():
                 session.draining = True
                 log.info("runner drains", runner=session.runner_id, reason=message.reason)
-            case OfferReply() | AttemptStarted() | AttemptEventReport() | AttemptExited() | StopStatus():
+            case AttemptStarted() | AttemptEventReport():
+                # It is answered by silence, and its commit may take a little: what comes next of this run is not to
+                # wait for that. Both are in the writer's queue in the order in which they came.
+                await turns.take((message.key.run_id, next(self._unanswered)), partial(self._report, session, message))
+            case OfferReply() | AttemptExited() | StopStatus():
                 await turns.take(message.key.run_id, partial(self._report, session, message))
             case Hello():
                 raise invalid_fields(FieldViolation(field="hello", description="comes once, at the beginning"))

@@ -25,4 +25,4 @@ class Follower(Protocol):
         """In the writer's thread. As every verb it may run more than once before it counts."""
 
     def followed(self, stirs: Stir, result: Any, error: BaseException | None) -> None:
-        """On the loop, behind the answers to those verbs: committed, or refused with an error."""
+        """On the loop, behind what those verbs say after the commit: committed with them, or refused with an error."""

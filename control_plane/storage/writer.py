@@ -259,17 +259,17 @@ def _answer(verbs: list[Verb]) -> None:
 
 
 def _deliver(verbs: list[Verb]) -> None:
+    # First what goes on from here: the answers to those who asked have their way home, and more time.
     for verb in verbs:
         if verb.follower is not None:
             _call_after(verb, partial(_followed, verb.follower, verb))
-            continue
-        if verb.error is None and verb.after is not None:
+        elif verb.error is None and verb.after is not None:
             _call_after(verb, verb.after)
+    for verb in verbs:
         future, error = verb.future, verb.error
         # An error knows the frames that it went through, and they know the verb: it must not know the error any more,
         # or what was asked for stays until the garbage collector comes by.
-        verb.error = None
-        verb.future = None
+        verb.error = verb.future = None
         if future is None or future.done():  # its caller has gone; the commit stands
             continue
         if error is None:

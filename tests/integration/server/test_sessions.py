@@ -7,6 +7,7 @@ import pytest
 from banksman.v1 import log_pb2, run_pb2, runner_pb2, system_pb2
 from banksman.v1 import session_pb2 as pb
 
+from control_plane.storage import writer
 from tests.fakes.runner import exit_record, stamp
 from tests.fakes.server import log_digest, spec
 from tests.waiting import wait_for_async
@@ -35,6 +36,22 @@ async def test_no_work_before_welcome(server, doors):
         await stream.send(hello=runner.hello())
         await stream.expect("welcome")
         await stream.expect("offer")
+
+
+async def test_an_exit_shares_the_commit_of_its_start_and_does_not_wait_for_it(server, doors, monkeypatch):
+    runner = await server.runner()
+    async with runner.session() as (stream, _):
+        run = await doors.submit("true")
+        key = (await stream.accept()).key
+        # Alone, the start would be stored in a minute.
+        monkeypatch.setattr(writer, "PATIENCE_S", 60.0)
+        await stream.started(key)
+        await stream.exited(key, exit_record(0, digest=log_digest(b"")))
+        await stream.expect("release")
+        events = (await doors.runs.ListRunEvents(run_pb2.ListRunEventsRequest(run=run.id))).events
+        assert [run_pb2.RunEventType.Name(event.type).removeprefix("RUN_EVENT_TYPE_") for event in events][:5] == [
+            *("CREATED", "OFFERED", "ACCEPTED", "STARTED", "SUCCEEDED")
+        ]
 
 
 async def test_a_lost_assignment_comes_again_with_the_next_hello(server, doors):
