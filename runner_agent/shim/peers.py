@@ -34,6 +34,8 @@ class Peer:
         self.unsent = bytearray()
         self.subscribed = False
         self.told_offset = 0
+        # Whether what is unsent was not tried yet, because it goes with the next.
+        self.waits = False
 
 
 class Peers:
@@ -70,15 +72,22 @@ class Peers:
             self.send(peer, frame)
         self._tell_offset(peer)
 
-    def tell(self, event: Told) -> None:
-        """Tell all; the lasting ones (steps, stops, exit) are kept for later agents, of the others only the newest."""
+    def tell(self, event: Told, *, with_next: bool = False) -> None:
+        """Tell all; the lasting ones (steps, stops, exit) are kept for later agents, of the others only the newest.
+
+        `with_next`: another one follows soon, and nobody needs to be woken for this one alone.
+        """
         frame = event_to_frame(event)
         if isinstance(event, Progress | Result):
             self._latest[type(event)] = frame
         else:
             self._history.append(frame)
         for peer in [peer for peer in self._peers if peer.subscribed]:
-            self.send(peer, frame)
+            if with_next and not peer.unsent:
+                peer.unsent += frame
+                peer.waits = True
+            else:
+                self.send(peer, frame)
 
     def spooled(self, offset: int, now_ns: int) -> None:
         """The log ends at `offset`: tell whoever has taken the last news, unless that was only just now."""
@@ -90,12 +99,13 @@ class Peers:
                 self._tell_offset(peer)
 
     def _tell_offset(self, peer: Peer) -> None:
-        if peer.told_offset < self._offset and not peer.unsent:
+        if peer.told_offset < self._offset and (peer.waits or not peer.unsent):
             peer.told_offset = self._offset
             self.send(peer, event_to_frame(Spooled(offset=self._offset)))
 
     def send(self, peer: Peer, frame: bytes) -> None:
         """Queue a frame; a peer that takes nothing is dropped when too much waits for it."""
+        peer.waits = False
         peer.unsent += frame
         if len(peer.unsent) > MAX_UNSENT_BYTES:
             self.drop(peer)

@@ -253,11 +253,13 @@ class Shim:
 
     def _tell(self, order: orders.Tell) -> None:
         event = order.event
+        last = False
         if isinstance(event, StepEnded):
+            last = event.record.index == len(self._start.steps) - 1  # then the exit record follows, and holds it
             self._drop_cgroup()
             if event.record.spawn_message:
                 self._say(event.record.spawn_message)
-        self.peers.tell(event)
+        self.peers.tell(event, with_next=last)
 
     # ---- ends
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from runner_agent.shim.loop import Loop
+from runner_agent.shim.messages import Spooled, StepEnded, StepRecord
 from runner_agent.shim.pace import BUSY_NS, BUSY_READS, Pace
 from runner_agent.shim.peers import NEWS_BYTES, NEWS_NS, Peer, Peers
 from runner_agent.shim.protocol import FrameBuffer
+from runner_agent.shim.wire import event_from_frame
 
 SOON = BUSY_NS // 4
 
@@ -96,3 +98,16 @@ def test_who_comes_later_is_told_the_newest(told: tuple[Peers, socket.socket]) -
         added: Peer = peers.add(ours)
         peers.subscribe(added)
         assert news(later) == [11]
+
+
+def test_who_need_not_be_woken_for_it_alone_hears_it_with_the_next(told: tuple[Peers, socket.socket]) -> None:
+    peers, theirs = told
+    ended = StepEnded(record=StepRecord(index=0))
+    peers.tell(ended, with_next=True)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(1 << 16)
+    assert peers.have_unsent, "it is not forgotten"
+    peers.spooled(5, NEWS_NS)
+    frames = FrameBuffer()
+    frames.feed(theirs.recv(1 << 16))
+    assert [event_from_frame(frame) for frame in iter(frames.next_frame, None)] == [ended, Spooled(offset=5)]
