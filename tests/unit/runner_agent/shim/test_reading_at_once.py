@@ -23,7 +23,7 @@ def append(spool: Spool, data: bytes) -> bytes:
 
 
 def spool_in(directory: Path, file_bytes: int = 4 << 20) -> Spool:
-    return Spool(str(directory), log_limit_bytes=1 << 30, quota_bytes=10 * file_bytes)
+    return Spool(str(directory), log_limit_bytes=1 << 30, quota_bytes=30 * file_bytes)  # room for all
 
 
 def joined(found: tuple[LogRecord | LogGap, ...]) -> bytes:
