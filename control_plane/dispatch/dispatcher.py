@@ -33,6 +33,9 @@ class Dispatcher:
         self._waiting: dict[RunId, str] = {}
         self._shut: dict[str, str] = {}
         self._full = self._empty = False
+        # What was settled behind verbs since the round under way began: it may be newer than what that one reads.
+        self._overtaken = False
+        self._lately: dict[RunId, str] = {}
         # What the last look in a transaction found; of the writer's thread.
         self._no_slot = self._no_run = False
 
@@ -108,15 +111,20 @@ class Dispatcher:
     def _settled(self, prompt: Prompt) -> None:
         self._full, self._empty, self._shut = prompt.full, prompt.empty, dict(prompt.shut)
         # What a round knew of runs further behind still holds, until the next one: it comes within seconds.
-        self._waiting.update(prompt.waiting)
-        for case in prompt.cases:
-            self._waiting.pop(case.run.id, None)
+        self._overtaken = True
+        for known in (self._waiting, self._lately):
+            known.update(prompt.waiting)
+            for case in prompt.cases:
+                known.pop(case.run.id, None)
 
     async def round(self) -> float:
         """Offer what fits now; returns how long nothing is expected to change by itself, in seconds."""
+        # While it looks, nobody may take the queue for empty: what is said to dispatch meanwhile would be lost.
+        self._overtaken, self._empty, self._lately = False, False, {}
         placement = await placements.decide(self._house, self._sessions, self._sessions.drained)
-        self._waiting, self._shut = dict(placement.waiting), dict(placement.shut)
-        self._full, self._empty = placement.full, placement.empty
+        self._waiting, self._shut = {**placement.waiting, **self._lately}, dict(placement.shut)
+        self._full = placement.full
+        self._empty = placement.empty and (self._empty or not self._overtaken)
         if placement.offers:
             await attempts.offer(self._house, placement.offers)
         wake_s = LONGEST_WAIT_S if placement.wake_s is None else placement.wake_s

@@ -30,7 +30,8 @@ from control_plane.storage.database import Connection, Database
 from control_plane.storage.following import Stir
 from control_plane.watch import Watch
 
-DISPATCH_TOPICS = frozenset({"queue", "queued", "slots"})
+# What verbs say to dispatch, and what they were written with if a follower says it for them.
+_SAID_BY_FOLLOWER = {"queued": Stir.QUEUED, "slots": Stir.SLOT}
 
 
 def _drop(runner_id: RunnerId, message: ToRunner) -> None:
@@ -97,7 +98,7 @@ class House:
             for message in case.sends:
                 self.post(case.attempt.runner_id, message)
         if stirs is not Stir.NOTHING and self.database.follower is not None:
-            topics -= DISPATCH_TOPICS
+            topics = _beside(topics, stirs)
         if topics:
             self.watch.notify(*topics)
 
@@ -128,6 +129,16 @@ def _topics(case: Case) -> set[str]:
     if case.run.report_due_at is not None:
         topics.add(notices.REPORTS)
     return topics
+
+
+def _beside(topics: set[str], stirs: Stir) -> set[str]:
+    """What is left to say beside the follower: all of it, if something came about that it was not told of.
+
+    An exit may also queue its run again, and a new run may also free the slot of one that it supersedes.
+    """
+    if any(topic in topics and stir not in stirs for topic, stir in _SAID_BY_FOLLOWER.items()):
+        return topics
+    return topics - {"queue", *_SAID_BY_FOLLOWER}
 
 
 def load(house: House, conn: Connection, key: AttemptKey) -> Case | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Container, Coroutine, Iterator
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,12 +12,16 @@ import pytest
 from control_plane.dispatch.dispatcher import Dispatcher
 from control_plane.dispatch.sessions import LiveSession, Sessions
 from control_plane.domain.ids import Holder, RunId, RunnerId
-from control_plane.domain.run import RunState
+from control_plane.domain.placement import Placement
+from control_plane.domain.run import Run, RunState
 from control_plane.domain.session import ExitOutcome, ExitRecord, Offer
-from control_plane.lifecycle import prompt_offers
+from control_plane.lifecycle import placements, prompt_offers
+from control_plane.lifecycle.house import House
+from control_plane.storage.following import Stir
 from tests.fakes.cases import spec
 from tests.fakes.world import World
 
+FAILED = ExitRecord(outcome=ExitOutcome.ENDED_BADLY, exit_code=1, tree_empty=True)
 ENDED = ExitRecord(outcome=ExitOutcome.ENDED_WELL, exit_code=0, tree_empty=True)
 
 
@@ -174,3 +179,65 @@ async def test_trouble_in_it_undoes_itself_only_and_asks_for_a_round(
     another = await world.submit()
     assert [run_id for _, run_id in served.offered()] == [run.id]
     assert (await world.stored(another.id)).state is RunState.QUEUED
+
+
+async def test_an_exit_that_queues_its_run_again_asks_for_a_round(world: World, served: Served) -> None:
+    holder = await served.runner()
+    run = await world.submit(spec(max_attempts=2))
+    key = world.offer().key
+    await world.accept(key, holder)
+    await world.exited(key, holder, FAILED)
+    assert (await world.stored(run.id)).state is RunState.QUEUED
+    assert served.asked.take()
+
+
+class Reading:
+    """Rounds that have read the queue, and are not told yet what was in it."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._read, self._told = asyncio.Event(), asyncio.Event()
+        decide = placements.decide
+
+        async def slow(house: House, ready: Container[RunnerId], draining: Container[RunnerId]) -> Placement:
+            placement = await decide(house, ready, draining)
+            self._read.set()
+            await self._told.wait()
+            return placement
+
+        patch.setattr(placements, "decide", slow)
+
+    async def over(self, served: Served, meanwhile: Coroutine[None, None, Run | None]) -> Run | None:
+        """A round, with something that happens behind its look."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(served.dispatcher.round(), name="round")
+            await self._read.wait()
+            found = await meanwhile
+            self._told.set()
+        return found
+
+
+async def test_a_round_that_is_overtaken_takes_no_queue_for_empty(
+    world: World, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = await Reading(monkeypatch).over(served, world.submit())
+    assert run is not None
+    assert not served.asked.take()
+    assert served.dispatcher.waiting_because(run) == "No runner is enrolled."
+    served.dispatcher.followed(Stir.SLOT, None, None)
+    assert served.asked.take()
+
+
+async def test_a_slot_that_is_freed_while_a_round_looks_is_not_lost(
+    world: World, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_offers, "MOST_LANES", 0)
+    holder = await served.runner()
+    await world.submit()
+    await served.dispatcher.round()
+    key = world.offer().key
+    await world.accept(key, holder)
+    await served.dispatcher.round()
+    await world.submit()
+    assert served.asked.take()
+    await Reading(monkeypatch).over(served, world.exited(key, holder, ENDED))
+    assert served.asked.take()
