@@ -95,9 +95,12 @@ class FileLogStore:
         if len(arguments) < 2 and meanwhile is None:
             return [body(argument) for argument in arguments]
         futures = [self._syncers.submit(body, argument) for argument in arguments]
-        if meanwhile is not None:
-            meanwhile()
-        wait(futures)
+        try:
+            if meanwhile is not None:
+                meanwhile()
+        finally:
+            # Whatever failed, nobody closes a file that is still being synced.
+            wait(futures)
         return [future.result() for future in futures]
 
     def rollback(self, keys: Iterable[AttemptKey]) -> None:
