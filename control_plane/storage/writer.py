@@ -176,6 +176,9 @@ class Writer:
         return self._add(verbs, 0.0)
 
     def _add(self, verbs: list[Verb], wait_s: float) -> bool:
+        if self._next is not None:
+            # One that is to run alone waits already: a second one must not take its place.
+            return False
         try:
             verb = self._queue.get(timeout=wait_s) if wait_s else self._queue.get_nowait()
         except queue.Empty:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -124,3 +125,22 @@ async def test_behind_a_refused_verb_it_runs_all_the_same(database: Database) ->
         await database.write(put("a", fail=True), stirs=Stir.SLOT)
     assert await keys(database) == ["followed 2 0"]
     assert len(follower.told) == 1
+
+
+async def test_of_several_that_run_alone_none_is_lost_behind_a_follower(database: Database) -> None:
+    database.follower = Follows()
+    began, go = threading.Event(), threading.Event()
+
+    def busy(connection: Connection) -> None:
+        began.set()
+        go.wait(10)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(database.write(busy, stirs=Stir.SLOT))
+        await asyncio.sleep(0)
+        began.wait(10)
+        alone = [group.create_task(database.tidy()) for _ in range(2)]
+        await asyncio.sleep(0)
+        go.set()
+        async with asyncio.timeout(30):
+            await asyncio.gather(*alone)
