@@ -16,6 +16,7 @@ from control_plane.artifacts.intake import Intake
 from control_plane.auth.authenticate import Authenticator
 from control_plane.auth.credentials import CredentialPress
 from control_plane.auth.visibility import (
+    is_whole_id,
     own_run,
     own_schedule,
     own_task,
@@ -30,6 +31,7 @@ from control_plane.config import Settings
 from control_plane.dispatch.sessions import Sessions
 from control_plane.dispatch.sightings import Sightings
 from control_plane.domain.copies import replace
+from control_plane.domain.ids import RunId
 from control_plane.domain.principal import Caller
 from control_plane.domain.project import Project
 from control_plane.domain.run import Run
@@ -115,6 +117,12 @@ class Desk:
         find = own_run if own else visible_run
         return await self.read(partial(find, caller=current_caller(), project=project, text=text))
 
-    def finding_run(self, project: str, text: str) -> Callable[[Connection], Run]:
-        """Finds a run that the caller may see, in a transaction of somebody else's. Raises NotFound there."""
+    async def finding_run(self, project: str, text: str) -> RunId | Callable[[Connection], Run]:
+        """Finds a run that the caller may see, in a transaction of somebody else's. Raises NotFound, perhaps there.
+
+        What is not a whole id is looked for here: whoever has a million runs elsewhere makes "@last" of an empty
+        project a long search, and all who write would wait for it.
+        """
+        if not is_whole_id(text):
+            return (await self.run(project, text)).id
         return partial(visible_run, caller=current_caller(), project=project, text=text)

@@ -62,7 +62,7 @@ class RunServicer(run_pb2_grpc.RunServiceServicer):
         return page_answer(run_pb2.ListRunsResponse, "runs", await self._desk.read(query), self._desk.views.brief)
 
     async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.Run:
-        find = self._desk.finding_run(request.project, request.run)
+        find = await self._desk.finding_run(request.project, request.run)
         grace_s = seconds(request.grace) if request.HasField("grace") else None
         order = CancelOrder(note=request.note, signal=request.signal, grace_s=grace_s)
         run = await runs.cancel(self._desk.house, self._desk.caller(), find, order, force=request.force)

@@ -30,13 +30,18 @@ def visible_project(connection: Connection, caller: Caller, id_or_name: str) -> 
     return project
 
 
+def is_whole_id(text: str) -> bool:
+    """Whether this names a run by itself: then finding it takes one row, however many there are."""
+    return _WHOLE_ID.fullmatch(text.strip()) is not None
+
+
 def visible_run(connection: Connection, caller: Caller, project: str, text: str) -> Run:
     """By id, short id or "@last": the caller's newest in the project. A short id is looked for in one project.
 
     Raises NotFound RUN_NOT_FOUND, PROJECT_NOT_FOUND.
     """
     project_id: ProjectId | None = None
-    anywhere = _WHOLE_ID.fullmatch(text.strip()) or (caller.principal.admin and text.strip().lower() != "@last")
+    anywhere = is_whole_id(text) or (caller.principal.admin and text.strip().lower() != "@last")
     if project or not anywhere:
         project_id = visible_project(connection, caller, project or _only_project(caller)).id
     run = reads.the_run(connection, text, project_id=project_id, principal_id=caller.principal.id)

@@ -27,6 +27,13 @@ async def test_queued(server, doors):
         assert not stream.has("offer")
 
 
+@pytest.mark.parametrize("named", [str, str.upper, lambda text: text[-8:], lambda text: "@last"])
+async def test_by_each_of_its_names(doors, named):
+    run = await doors.submit()
+    done = await doors.runs.CancelRun(run_pb2.CancelRunRequest(run=named(run.id)))
+    assert (done.id, done.state) == (run.id, run_pb2.RUN_STATE_CANCELLED)
+
+
 async def test_offered(server, doors):
     runner = await server.runner()
     run = await doors.submit()
