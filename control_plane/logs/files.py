@@ -98,8 +98,7 @@ class FileLogStore:
         try:
             if meanwhile is not None:
                 meanwhile()
-        finally:
-            # Whatever failed, nobody closes a file that is still being synced.
+        finally:  # whatever failed: nobody closes a file that is still being synced
             wait(futures)
         return [future.result() for future in futures]
 
