@@ -14,6 +14,8 @@ from control_plane.storage.database import Connection
 LANES = 1_000
 # Of one lane at least, however many there are.
 LEAST = 8
+# A look at a lane steps over every run in it that is not due yet: a short one only over so many in all.
+NOT_DUE = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +46,11 @@ def front(conn: Connection, now: datetime, limit: int, cursor: str) -> Front:
 
 
 def short_front(conn: Connection, now: datetime, limit: int, most_lanes: int) -> Front | None:
-    """The same where only a few lanes have runs; None: there are more of them."""
+    """The same where only a few lanes have runs, and few runs that are not due; None: there are more of them."""
     lanes = reads.lanes(conn, "", most_lanes + 1)
-    return None if len(lanes) > most_lanes else _front(conn, now, limit, lanes)
+    if len(lanes) > most_lanes or (lanes and reads.more_are_not_due(conn, now, NOT_DUE)):
+        return None
+    return _front(conn, now, limit, lanes)
 
 
 def is_empty(conn: Connection) -> bool:

@@ -69,6 +69,13 @@ _NEXT_NOT_BEFORE: Final = Prepared(
         text(f"{QUEUED_RUN} AND not_before IS NOT NULL"), RUNS.c.not_before > bindparam("now")
     )
 )
+_NOT_DUE: Final = Prepared(
+    select(RUNS.c.not_before)
+    .where(text(f"{QUEUED_RUN} AND not_before IS NOT NULL"), RUNS.c.not_before > bindparam("now"))
+    .order_by(RUNS.c.not_before)
+    .limit(1)
+    .offset(bindparam("most"))
+)
 _DUE: Final = Prepared(
     select(RUNS.c.id)
     .where(text("due_at IS NOT NULL"), RUNS.c.due_at <= bindparam("now"))
@@ -174,6 +181,11 @@ def next_not_before(connection: Connection, now: datetime) -> datetime | None:
     """The earliest instant behind `now` at which a queued run may be offered that now may not."""
     row = _NEXT_NOT_BEFORE.one(connection, {"now": to_us(now)})
     return None if row is None else at_or_none(row[0])
+
+
+def more_are_not_due(connection: Connection, now: datetime, most: int) -> bool:
+    """Whether more than so many queued runs wait for their `not_before`. It costs so many steps of an index."""
+    return _NOT_DUE.one(connection, {"now": to_us(now), "most": most}) is not None
 
 
 def due_runs(connection: Connection, now: datetime, limit: int) -> tuple[RunId, ...]:

@@ -131,6 +131,23 @@ async def test_a_large_house_is_left_to_a_round(
     assert served.asked.take()
 
 
+async def test_where_many_runs_are_not_due_a_round_looks_for_those_that_are(
+    world: World, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_offers.queue, "NOT_DUE", 1)
+    holder = await served.runner(slots=2)
+    later = world.clock.now() + timedelta(seconds=30)
+    await world.submit(not_before=later)
+    first = await world.submit()
+    await world.submit(not_before=later)
+    served.asked.take()
+    second = await world.submit()
+    assert served.offered() == [(holder.runner_id, first.id)]
+    assert served.asked.take()
+    await served.dispatcher.round()
+    assert served.offered()[1:] == [(holder.runner_id, second.id)]
+
+
 async def test_a_run_that_may_live_elsewhere_is_not_offered_at_once(world: World, served: Served) -> None:
     holder = await served.runner()
     world.house.withheld[holder.runner_id] = frozenset({RunId("x")})
