@@ -27,18 +27,29 @@ def prepare(
 
     `made`: the workspace is there, and empty.
     """
+    failure = _refused(assignment)
+    if failure is not None:
+        # One that was made ahead has seen nothing: it must not be kept as if the run had failed in it.
+        workspaces.remove_empty(directory.name)
+        return failure
     try:
-        command.check(assignment)
         write_notes(directory, notes)
         if not made:
             workspaces.make(directory.name)
         workspaces.add_scripts(directory.name, command.scripts(assignment))
+    except OSError as error:
+        return not_started(Reason.NOT_STARTED, f"the workspace could not be made: {error}")
+    return None
+
+
+def _refused(assignment: Assignment) -> ExitReport | None:
+    """What is wrong with it, as far as that can be known before anything is made."""
+    try:
+        command.check(assignment)
     except command.SecretMissing as error:
         return _start_failed(Reason.SECRET_UNAVAILABLE, str(error))
     except command.Unlaunchable as error:
         return replace(_start_failed(Reason.SPAWN_FAILED, str(error)), permanent=True)
-    except OSError as error:
-        return not_started(Reason.NOT_STARTED, f"the workspace could not be made: {error}")
     return None
 
 
