@@ -64,8 +64,7 @@ class Place:
                 os.makedirs(directory, mode=0o700, exist_ok=True)
         else:
             directory = f"{_FALLBACK}{os.geteuid()}-{name}"
-            with contextlib.suppress(FileNotFoundError):
-                os.rmdir(directory)  # what a dead shim of this very attempt has left
+            remove_socket(f"{directory}/{name}")  # what a killed shim of this very attempt has left
             os.mkdir(directory, 0o700)
         return f"{directory}/{name}"
 
