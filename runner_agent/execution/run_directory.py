@@ -33,7 +33,7 @@ from runner_agent.workspace.removal import remove_tree
 __all__ = ["Entry", "Standing", "StateDirectory", "StateDirectoryBusy", "StillLive"]
 
 RELEASE_WAIT_S = 5.0
-LEAVING_S = 1.0
+LEAVING_S = 5.0  # not before its disk has taken what it has made ready
 # Before Hello: settling is waiting for the most part.
 SCAN_THREADS = 16
 SCAN_S = 12.0

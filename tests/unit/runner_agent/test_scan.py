@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -72,3 +73,20 @@ def test_one_that_breaks_is_set_apart_and_the_others_are_found(
     standings = {entry.epoch: entry.standing for entry in state.scan()}
     assert standings.pop(2) is Standing.QUARANTINED
     assert set(standings.values()) == {Standing.ACCEPTED}
+
+
+def test_a_shim_without_a_start_is_waited_for_while_its_disk_is_slow(
+    state: StateDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told as one that lives, its attempt would end as not started when it has left, and not be assigned again."""
+    slept: list[float] = []
+    clock = SimpleNamespace(monotonic=lambda: 0.5 * len(slept), sleep=slept.append)
+
+    def settle(directory: str, run_id: str, epoch: int) -> tuple[Standing, ExitRecord | None]:
+        return (Standing.ACCEPTED if clock.monotonic() > 3.0 else Standing.LIVE), None
+
+    monkeypatch.setattr(run_directory.aftermath, "settle", settle)
+    monkeypatch.setattr(run_directory, "time", clock)
+    entry = state._scan_patiently(state.path_of("run", 1))
+    assert entry is not None
+    assert entry.standing is Standing.ACCEPTED
