@@ -244,8 +244,9 @@ class Reservation:
 
 def _not_expected(frame: codec.JsonObject, kind: str) -> Exception:
     if frame["type"] == "refused":
-        failure = UnknownShimVersion if frame.get("code") == "VERSION" else ShimRefused
-        return failure(str(frame.get("message", "no reason given")))
+        # One whose patience was at an end as the start came has given the directory back before it says so.
+        known: dict[object, type[Exception]] = {"VERSION": UnknownShimVersion, "BAD_START": NothingHandedOver}
+        return known.get(frame.get("code"), ShimRefused)(str(frame.get("message", "no reason given")))
     return codec.BadMessage(f"expected {kind!r}, got {frame['type']!r}")
 
 
