@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import runner_agent
 
 ROOT = str(Path(runner_agent.__file__).parent.parent)
@@ -14,6 +16,7 @@ _PLAY = f"""
 import os, signal, sys
 sys.path.append({ROOT!r})
 from runner_agent.shim import dress_rehearsal, tree
+dress_rehearsal.SYNC_S = 1e9
 played = []
 serve = dress_rehearsal.wait_and_serve
 def counted(*arguments):
@@ -60,10 +63,29 @@ def test_one_that_cannot_be_played_is_not_played(tmp_path: Path) -> None:
     assert done.stdout.strip() == "0 True"
 
 
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        ("dress_rehearsal.SYNC_S = -1.0", ""),
+        ("dress_rehearsal._play = lambda home, *, use_cgroups: {}['a mistake']", "the rehearsal failed"),
+    ],
+    ids=["a slow disk", "a mistake of ours"],
+)
+def test_no_fork_server_is_lost_for_it(tmp_path: Path, broken: str, said: str) -> None:
+    program = _PLAY.replace("before =", f"{broken}\nbefore =", 1)
+    command = [sys.executable, "-I", "-S", "-c", program, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stderr
+    assert done.stdout.strip() == "0 True"
+    assert list(tmp_path.iterdir()) == []
+
+
 _COUNT = f"""
 import sys
 sys.path.append({ROOT!r})
 from runner_agent.shim import dress_rehearsal
+dress_rehearsal.SYNC_S = 1e9
 play, made, distinct = dress_rehearsal._play, [], set()
 def profile(frame, event, _):
     if event == "call":
