@@ -8,7 +8,14 @@ import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
-import structlog
+# structlog loads rich where it is there, to colour tracebacks: 4.6 MiB that would be kept for nothing.
+_WITHOUT_RICH = "rich" not in sys.modules
+if _WITHOUT_RICH:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+
+if _WITHOUT_RICH:
+    del sys.modules["rich"]
 
 _TOKEN = re.compile(r"bnk_[A-Za-z]+_[A-Za-z0-9._-]+")
 _HIDDEN_KEYS = frozenset({"token", "secret", "secrets", "credential", "authorization", "password", "value", "env"})

@@ -6,8 +6,17 @@ import logging
 import sys
 from typing import TextIO
 
-import structlog
-from structlog.typing import FilteringBoundLogger
+# structlog loads rich where it is there, to colour tracebacks: 4.6 MiB that would be kept for nothing.
+_WITHOUT_RICH = "rich" not in sys.modules
+if _WITHOUT_RICH:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+from structlog.typing import FilteringBoundLogger  # noqa: E402
+
+if _WITHOUT_RICH:
+    del sys.modules["rich"]
+
+__all__ = ["FilteringBoundLogger", "configure", "logger"]
 
 
 def configure(*, level: str = "info", style: str = "auto", stream: TextIO | None = None) -> None:

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from structlog.typing import FilteringBoundLogger
-
 from runner_agent.domain import events
 from runner_agent.domain.ids import AttemptKey
 from runner_agent.domain.outputs import (
@@ -22,7 +20,7 @@ from runner_agent.domain.outputs import (
     TerminateShim,
 )
 from runner_agent.execution.room import Room
-from runner_agent.telemetry import logger
+from runner_agent.telemetry import FilteringBoundLogger, logger
 
 MAX_WAITING = 256
 
