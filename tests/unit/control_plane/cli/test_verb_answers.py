@@ -15,21 +15,11 @@ from banksman.v1 import (
     spec_pb2,
     task_pb2,
 )
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import timestamp_pb2
 
 from tests.unit.control_plane.cli.console import TOKEN, banksman
+from tests.unit.control_plane.cli.things import ENDED, PROJECT, RUN, SCHEDULE, TASK, seconds
 from tests.unit.fake_channel import Refusal
-
-RUN = run_pb2.Run(id="0199aaaa-bbbb-7ccc-8ddd-eeee12345678", state=run_pb2.RUN_STATE_QUEUED, is_active=True)
-ENDED = run_pb2.Run(id=RUN.id, project_id="p1", state=run_pb2.RUN_STATE_CANCELLED, kill_confirmed=True)
-TASK = task_pb2.Task(id="t1", name="build", etag="e1", spec=spec_pb2.RunSpec(slots=2, steps=[spec_pb2.Step()]))
-SCHEDULE = schedule_pb2.Schedule(id="s1", name="nightly", cron="@daily", etag="e1")
-PROJECT = project_pb2.Project(id="p1", name="web", etag="e1")
-RUNNER = runner_pb2.Runner(id="r1", name="host", connected=True)
-
-
-def seconds(count: int) -> duration_pb2.Duration:
-    return duration_pb2.Duration(seconds=count)
 
 
 def updated_schedule() -> schedule_pb2.UpdateScheduleRequest:

@@ -18,23 +18,14 @@ from banksman.v1 import (
     system_pb2,
     task_pb2,
 )
-from google.protobuf import duration_pb2, empty_pb2, timestamp_pb2
+from google.protobuf import empty_pb2, timestamp_pb2
 
 from tests.unit.control_plane.cli.console import TOKEN, banksman
+from tests.unit.control_plane.cli.things import ENDED, PROJECT, RUN, RUNNER, SCHEDULE, TASK, seconds
 
-RUN = run_pb2.Run(id="0199aaaa-bbbb-7ccc-8ddd-eeee12345678", state=run_pb2.RUN_STATE_QUEUED, is_active=True)
-ENDED = run_pb2.Run(id=RUN.id, project_id="p1", state=run_pb2.RUN_STATE_CANCELLED, kill_confirmed=True)
-TASK = task_pb2.Task(id="t1", name="build", etag="e1", spec=spec_pb2.RunSpec(slots=2, steps=[spec_pb2.Step()]))
-SCHEDULE = schedule_pb2.Schedule(id="s1", name="nightly", cron="@daily", etag="e1")
-PROJECT = project_pb2.Project(id="p1", name="web", etag="e1")
-RUNNER = runner_pb2.Runner(id="r1", name="host", connected=True)
 EMPTY = empty_pb2.Empty()
 IN = spec_pb2.SELECTOR_OPERATOR_IN
 MAIN = spec_pb2.STEP_KIND_MAIN
-
-
-def seconds(count: int) -> duration_pb2.Duration:
-    return duration_pb2.Duration(seconds=count)
 
 
 EXEC_SPEC = spec_pb2.RunSpec(
